@@ -91,7 +91,9 @@ def decompose(joint: ArrayLike | Tensor, *, method: Method = "broja", tol: float
         AttributionInputError: a table that is not one, or an unknown method.
     """
     if method not in get_args(Method):
-        raise AttributionInputError(f"method {method!r} is unknown: choose from {', '.join(get_args(Method))}")
+        raise AttributionInputError(
+            f"method {method!r} is unknown: choose from {', '.join(get_args(Method))}"
+        )
     if not 0 < tol < 1:
         raise AttributionInputError(f"tol is {tol}: it is a duality gap in bits between 0 and 1")
     table, leading = as_joint(joint)
@@ -144,7 +146,10 @@ def _from_solution(
     union = solution.union_information
     if method == "broja":
         # Bounds of the exact value; moving into them can only bring an approximate one nearer.
-        information_1, information_2 = source_information(margins.source_1), source_information(margins.source_2)
+        information_1, information_2 = (
+            source_information(margins.source_1),
+            source_information(margins.source_2),
+        )
         upper = torch.minimum(joint_information(table), information_1 + information_2)
         union = torch.maximum(torch.minimum(union, upper), torch.maximum(information_1, information_2))
     return _assemble(union, solution.gap, table, margins, leading, method, solution)

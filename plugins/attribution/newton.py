@@ -167,9 +167,7 @@ def _advance(state: _State, step_1: Tensor, step_2: Tensor, step_s: Tensor, step
     )
     slack = state.s + length * step_s
     true_slack = 1.0 - _exponentials(moved).sum(dim=3)
-    return replace(
-        moved, s=torch.where((state.A > 0) & (true_slack > 0.5 * slack), true_slack, slack)
-    )
+    return replace(moved, s=torch.where((state.A > 0) & (true_slack > 0.5 * slack), true_slack, slack))
 
 
 def _step_length(
@@ -220,12 +218,12 @@ def _newton_matrix(A: Tensor, s: Tensor, e: Tensor) -> Tensor:  # noqa: N803
     across = weighted[..., None] * e[..., None, :]
     across.diagonal(dim1=3, dim2=4).add_(coupling)
     across = across.permute(0, 1, 3, 2, 4).reshape(batch, split, n2 * ny)
-    matrix[:, :split, :split].unflatten(1, (n1, ny)).unflatten(3, (n1, ny)).diagonal(
-        dim1=1, dim2=3
-    ).copy_(within_1.permute(0, 2, 3, 1))
-    matrix[:, split:, split:].unflatten(1, (n2, ny)).unflatten(3, (n2, ny)).diagonal(
-        dim1=1, dim2=3
-    ).copy_(within_2.permute(0, 2, 3, 1))
+    matrix[:, :split, :split].unflatten(1, (n1, ny)).unflatten(3, (n1, ny)).diagonal(dim1=1, dim2=3).copy_(
+        within_1.permute(0, 2, 3, 1)
+    )
+    matrix[:, split:, split:].unflatten(1, (n2, ny)).unflatten(3, (n2, ny)).diagonal(dim1=1, dim2=3).copy_(
+        within_2.permute(0, 2, 3, 1)
+    )
     matrix[:, :split, split:] = across
     matrix[:, split:, :split] = across.transpose(1, 2)
     return matrix

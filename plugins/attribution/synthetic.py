@@ -1,0 +1,133 @@
+"""Data with known truth: exact tables and samples, for the playground, the self-test and the examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import AttributionInputError
+
+GATES = ("and", "xor", "redundant", "unique", "copy")
+
+
+def gate(name: str) -> np.ndarray:
+    """p(x1, x2, y) of a gate on two fair bits; [2, 2, ny]. "unique" is Y = X1, "copy" is Y = (X1, X2)."""
+    table = np.zeros((2, 2, 4 if name == "copy" else 2))
+    for x1 in (0, 1):
+        for x2 in (0, 1):
+            if name == "redundant":
+                if x1 == x2:
+                    table[x1, x2, x1] = 0.5
+                continue
+            outputs = {"and": x1 & x2, "xor": x1 ^ x2, "unique": x1, "copy": 2 * x1 + x2}
+            if name not in outputs:
+                raise AttributionInputError(f"gate {name!r} is unknown: choose from {', '.join(GATES)}")
+            table[x1, x2, outputs[name]] = 0.25
+    return table
+
+
+def noisy(table: np.ndarray, noise: float) -> np.ndarray:
+    """The same table with Y replaced by a uniform draw with probability `noise`."""
+    if not 0.0 <= noise <= 1.0:
+        raise AttributionInputError(f"noise is {noise}: it is a probability between 0 and 1")
+    uniform = table.sum(axis=2, keepdims=True) / table.shape[2]
+    return (1.0 - noise) * table + noise * uniform
+
+
+def mixture(redundant: float, unique_1: float, unique_2: float, synergy: float, *, noise: float = 0.0) -> np.ndarray:
+    """Sources with one component for each atom, of which Y shows one at a time; exact p(x1, x2, y).
+
+    X1 = (r, u, a) and X2 = (r, v, b) with fair bits. Y = (which, bit): `which` says which of r, u, v, a xor b is shown
+    and is drawn with the given weights, independently of the sources; `bit` is flipped with probability noise / 2.
+    Each weight, times the bit's information 1 - h(noise / 2), is that atom in bits, because `which` is a part of Y that
+    no source informs about and the four components are independent.
+
+    Returns:
+        [8, 8, 8], codes r + 2 u + 4 a and r + 2 v + 4 b for the sources and 2 which + bit for the target.
+    """
+    weights = np.array([redundant, unique_1, unique_2, synergy], dtype=np.float64)
+    if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() == 0:
+        raise AttributionInputError("the four weights are zero or more and not all zero")
+    weights /= weights.sum()
+    table = np.zeros((8, 8, 8))
+    for bits in np.ndindex(2, 2, 2, 2, 2):
+        r, u, v, a, b = bits
+        shown = (r, u, v, a ^ b)
+        for which, bit in enumerate(shown):
+            table[r + 2 * u + 4 * a, r + 2 * v + 4 * b, 2 * which + bit] += weights[which] / 32
+    flipped = table.reshape(8, 8, 4, 2)[..., ::-1].reshape(8, 8, 8)
+    return (1.0 - noise / 2) * table + noise / 2 * flipped
+
+
+def mixture_atoms(weights: tuple[float, float, float, float], noise: float) -> dict[str, float]:
+    """Closed form of `mixture`, bits."""
+    flip = noise / 2
+    entropy = 0.0 if flip in (0.0, 1.0) else -flip * np.log2(flip) - (1 - flip) * np.log2(1 - flip)
+    share = np.array(weights) / sum(weights) * (1.0 - entropy)
+    return dict(zip(("redundancy", "unique_1", "unique_2", "synergy"), share.tolist(), strict=True))
+
+
+def sample(table: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """n examples of a joint table: codes x1, x2, y, each [n]."""
+    cells = rng.choice(table.size, size=n, p=table.reshape(-1) / table.sum())
+    x1, x2, y = np.unravel_index(cells, table.shape)
+    return x1, x2, y
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Two feature streams and a target.
+
+    Attributes:
+        x1: [n, d1]. x2: [n, d2].
+        y: [n], integers or strings.
+        names: of the two streams.
+    """
+
+    x1: np.ndarray
+    x2: np.ndarray
+    y: np.ndarray
+    names: tuple[str, str]
+
+
+def planted_signal(n: int, *, dimension: int = 256, nuisance: int = 20, seed: int = 0) -> Streams:
+    """X1 = 2 Y + N and X2 = Y + N, each along one direction of a space whose variance lies elsewhere.
+
+    Y is a fair bit. The signal direction has unit noise; `nuisance` other directions have five times as much variance
+    and say nothing. Truth for the signals: I(X1; Y) = 0.486, I(X2; Y) = 0.161 bits.
+    """
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    streams = []
+    for strength in (2.0, 1.0):
+        basis = np.linalg.qr(rng.standard_normal((dimension, nuisance + 1)))[0].T
+        latent = rng.standard_normal((n, nuisance + 1)) * np.sqrt(5.0)
+        latent[:, 0] = strength * (y - 0.5) + rng.standard_normal(n)
+        streams.append(latent @ basis + 0.05 * rng.standard_normal((n, dimension)))
+    return Streams(streams[0], streams[1], y, ("strong", "weak"))
+
+
+def sensors(n: int = 4000, *, seed: int = 0) -> Streams:
+    """An example worth looking at: two cameras, thermal and colour, and whether a person is in the scene.
+
+    By day both see the person (redundant); at night only thermal does (unique); on a hot road thermal cannot tell a
+    person from warm ground unless colour shows what the ground is (synergy).
+    """
+    rng = np.random.default_rng(seed)
+    person = rng.integers(0, 2, n)
+    condition = rng.choice(3, size=n, p=[0.4, 0.35, 0.25])
+    day, night, hot = (condition == k for k in range(3))
+    ground = rng.integers(0, 2, n)
+    heat = np.where(hot, np.where(person == ground, 1.0, -1.0), 2.0 * person - 1.0)
+    shape = np.where(day, 2.0 * person - 1.0, 0.0)
+    surface = np.where(hot, 2.0 * ground - 1.0, 0.0)
+    light = np.where(night, -1.0, 1.0)
+    thermal = np.stack([heat, np.where(hot, 1.0, -1.0)], axis=1)
+    colour = np.stack([shape, surface, light], axis=1)
+    return Streams(
+        thermal + 0.45 * rng.standard_normal(thermal.shape),
+        colour + 0.45 * rng.standard_normal(colour.shape),
+        np.where(person == 1, "person", "empty"),
+        ("thermal", "colour"),
+    )

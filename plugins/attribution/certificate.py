@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .tables import LOG_2, Marginals, entropy, xlogy_sum
+from .tables import Marginals, entropy, xlogy_sum
 
 CLEANUP_SWEEPS = 200
 

@@ -77,9 +77,7 @@ class JointCounts:
             )
         cell = codes_1 * n2 + codes_2
         if soft:
-            added = np.stack(
-                [np.bincount(cell, weight * targets[:, k], minlength=n1 * n2) for k in range(ny)], axis=1
-            )
+            added = np.stack([np.bincount(cell, weight * targets[:, k], minlength=n1 * n2) for k in range(ny)], axis=1)
         else:
             added = np.bincount(cell * ny + targets, weight, minlength=n1 * n2 * ny)
         self.table += added.reshape(self.table.shape)
@@ -141,7 +139,7 @@ def _codes(values: ArrayLike, size: int, name: str) -> np.ndarray:
         raise AttributionInputError(
             f"{name} has shape {codes.shape} and type {codes.dtype}: give one integer code per example, [n]"
         )
-    if len(codes) and not (0 <= codes.min() and codes.max() < size):
+    if len(codes) and (codes.min() < 0 or codes.max() >= size):
         raise AttributionInputError(
             f"{name} holds codes from {codes.min()} to {codes.max()}: this table takes 0 to {size - 1}"
         )

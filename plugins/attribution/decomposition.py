@@ -91,9 +91,7 @@ def decompose(joint: ArrayLike | Tensor, *, method: Method = "broja", tol: float
         AttributionInputError: a table that is not one, or an unknown method.
     """
     if method not in get_args(Method):
-        raise AttributionInputError(
-            f"method {method!r} is unknown: choose from {', '.join(get_args(Method))}"
-        )
+        raise AttributionInputError(f"method {method!r} is unknown: choose from {', '.join(get_args(Method))}")
     if not 0 < tol < 1:
         raise AttributionInputError(f"tol is {tol}: it is a duality gap in bits between 0 and 1")
     table, leading = as_joint(joint)

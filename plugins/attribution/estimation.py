@@ -12,10 +12,12 @@ information; I_12 has a closed-form jackknife (Zahl 1977).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import scipy.stats
+import torch
 from scipy.special import xlogy
 
 from .counts import JointCounts
@@ -42,6 +44,7 @@ RELIABLE_SAMPLES_PER_CELL = 5.0
 MINIMUM_SAMPLES_PER_CELL = 1.0
 HALF_SPLITS = 10
 SHUFFLES = 100
+TABLES_PER_STEP = 10  # solved between two calls of the callback
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def estimate(
     half_splits: int = HALF_SPLITS,
     shuffles: int = SHUFFLES,
     seed: int = 0,
+    device: str | torch.device = "cpu",
+    callback: Callable[[float, str], None] | None = None,
 ) -> Estimates:
     """Estimate the atoms and what follows from them.
 
@@ -117,6 +122,8 @@ def estimate(
         half_splits: random splits into halves, for the correction and the delete-half error.
         shuffles: tables with Y shuffled, for the null.
         seed: of every random choice.
+        device: of the solver.
+        callback: called with (fraction, message) between pieces of work; may raise to stop.
 
     Raises:
         AttributionInputError: nothing counted, or one class only.
@@ -128,10 +135,14 @@ def estimate(
     rng = np.random.default_rng(seed)
     plug_in = decompose(table)
     terms = _terms(plug_in)
-    corrected, spread = _correct(table, size, terms, half_splits, rng)
+    whole = _is_whole(table)
+    halves = _halves(table, size, half_splits, rng)
+    shuffled = _shuffled(table, size, shuffles, rng)
+    solved = _solve_many(np.concatenate([halves, shuffled]), device, callback)
+    at_half, null = solved[: len(halves)], solved[len(halves) :] @ _WEIGHTS.T
+    corrected, spread = _correct(table, terms, at_half, drawn=not whole)
     errors = np.maximum(_envelope_errors(plug_in, table, size), spread)
     errors = _widen_for_unseen_mass(errors, table, terms - corrected, size)
-    null = _terms(decompose(_shuffled(table, size, shuffles, rng))) @ _WEIGHTS.T
     per_cell = size / table.size
     quantities = _summarise(terms, corrected, errors, null, per_cell, confidence)
     target = table.sum(axis=(0, 1)) / table.sum()
@@ -203,22 +214,36 @@ def _occurring(counts: JointCounts) -> np.ndarray:
 
 def _terms(result: PIDResult) -> np.ndarray:
     """I_1, I_2, I_12, I_U in bits, [..., 4]."""
-    return np.stack(
-        [result.information_1, result.information_2, result.total, result.union_information], axis=-1
-    )
+    terms = (result.information_1, result.information_2, result.total, result.union_information)
+    return torch.stack(terms, dim=-1).cpu().numpy()
+
+
+def _solve_many(
+    tables: np.ndarray, device: str | torch.device, callback: Callable[[float, str], None] | None
+) -> np.ndarray:
+    """Terms of many tables, [m, 4], in steps."""
+    parts = []
+    for start in range(0, len(tables), TABLES_PER_STEP):
+        batch = torch.as_tensor(tables[start : start + TABLES_PER_STEP], dtype=torch.float64, device=device)
+        parts.append(_terms(decompose(batch)))
+        if callback:
+            callback((start + len(batch)) / len(tables), "resampling")
+    return np.concatenate(parts)
 
 
 def _correct(
-    table: np.ndarray, size: float, terms: np.ndarray, splits: int, rng: np.random.Generator
+    table: np.ndarray, terms: np.ndarray, at_half: np.ndarray, *, drawn: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bias-corrected terms [4], and the delete-half standard errors of the quantities [9]."""
-    whole = _is_whole(table)
-    halves, drawn = _halves(table, size, splits, rng, whole)
-    at_half = _terms(decompose(halves))
+    """Bias-corrected terms [4], and the delete-half standard errors of the quantities [9].
+
+    Args:
+        at_half: terms of tables of half the size, [splits, 4].
+        drawn: whether those were drawn with replacement (weighted data).
+    """
     # An estimate at n/2 has twice the bias. Halves without replacement share it with the truth, drawn ones with p^.
     bias = (at_half.mean(axis=0) - terms) / (2.0 if drawn else 1.0)
     corrected = terms - bias
-    if whole:
+    if not drawn:
         corrected[2] = _jackknife_information(table)
     spread = (at_half @ _WEIGHTS.T).std(axis=0, ddof=1) / (np.sqrt(2.0) if drawn else 1.0)
     return corrected, spread
@@ -228,18 +253,16 @@ def _is_whole(table: np.ndarray) -> bool:
     return bool((table == np.rint(table)).all())
 
 
-def _halves(
-    table: np.ndarray, size: float, splits: int, rng: np.random.Generator, whole: bool
-) -> tuple[np.ndarray, bool]:
-    """Tables of half the examples, and whether they were drawn with replacement (weighted data)."""
+def _halves(table: np.ndarray, size: float, splits: int, rng: np.random.Generator) -> np.ndarray:
+    """Tables of half the examples: both halves of random splits, or with weights drawn with replacement."""
     flat = table.reshape(-1)
-    if whole:
+    if _is_whole(table):
         counts = flat.astype(np.int64)
         first = rng.multivariate_hypergeometric(counts, counts.sum() // 2, size=splits, method="marginals")
         halves = np.concatenate([first, counts - first])
     else:
         halves = rng.multinomial(max(1, round(size / 2)), flat / flat.sum(), size=2 * splits)
-    return halves.reshape(-1, *table.shape).astype(np.float64), not whole
+    return halves.reshape(-1, *table.shape).astype(np.float64)
 
 
 def _jackknife_information(table: np.ndarray) -> float:
@@ -269,9 +292,7 @@ def _envelope_errors(plug_in: PIDResult, table: np.ndarray, size: float) -> np.n
     return np.sqrt(np.maximum(variance, 0.0) / size)
 
 
-def _widen_for_unseen_mass(
-    errors: np.ndarray, table: np.ndarray, correction: np.ndarray, size: float
-) -> np.ndarray:
+def _widen_for_unseen_mass(errors: np.ndarray, table: np.ndarray, correction: np.ndarray, size: float) -> np.ndarray:
     """Add the part of the correction that rests on mass not seen yet: Good-Turing's share of cells seen once."""
     unseen = float((table == 1).sum()) / size if _is_whole(table) else 0.0
     return np.sqrt(np.square(errors) + unseen * np.square(_WEIGHTS @ correction))
@@ -300,9 +321,7 @@ def _summarise(
     summary = {}
     for i, name in enumerate(QUANTITIES):
         refused = name in NEEDS_JOINT and per_cell < MINIMUM_SAMPLES_PER_CELL
-        reliable = per_cell >= (
-            RELIABLE_SAMPLES_PER_CELL if name in NEEDS_JOINT else MINIMUM_SAMPLES_PER_CELL
-        )
+        reliable = per_cell >= (RELIABLE_SAMPLES_PER_CELL if name in NEEDS_JOINT else MINIMUM_SAMPLES_PER_CELL)
         value = float("nan") if refused else float(values[i])
         summary[name] = Estimate(
             value=value,

@@ -96,9 +96,7 @@ def joint_cross_fit(
     return JointFit(fit, embeddings, reference, scores)
 
 
-def _interaction(
-    coefficients: np.ndarray, scale: np.ndarray, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
+def _interaction(coefficients: np.ndarray, scale: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Leading direction of the product term in each source, times its singular value, [e1] and [e2]."""
     products = (coefficients / scale)[:, sum(shape) :].reshape(-1, *shape)
     left = np.linalg.svd(products.transpose(1, 0, 2).reshape(shape[0], -1), full_matrices=False)

@@ -11,6 +11,7 @@ and each iteration solves their linearisation with Mehrotra's predictor and corr
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -202,7 +203,7 @@ class _NewtonSystem:
         solution = torch.cholesky_solve(right, self.factor)
         solution = solution + torch.cholesky_solve(right - self.matrix @ solution, self.factor)
         step = solution[..., 0] * self.scale
-        split = self.shape_1.numel()
+        split = math.prod(self.shape_1)
         return step[:, :split].unflatten(1, self.shape_1), step[:, split:].unflatten(1, self.shape_2)
 
 

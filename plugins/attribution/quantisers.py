@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from scipy.special import expit
@@ -185,9 +185,7 @@ def fit_quantiser(
     elif kind == "kmeans":
         quantiser = KMeansQuantiser.fit(x, bins, seed)
     else:
-        raise AttributionInputError(
-            f"quantiser {kind!r} is unknown: choose from {', '.join(get_args(QuantiserKind))}"
-        )
+        raise AttributionInputError(f"quantiser {kind!r} is unknown: choose from {', '.join(get_args(QuantiserKind))}")
     return quantiser, quantiser(x)
 
 
@@ -212,13 +210,13 @@ def from_arrays(arrays: dict[str, np.ndarray], prefix: str) -> Quantiser:
         raise AttributionInputError(f"the discretiser file lacks {error}: it is damaged or not one") from error
 
 
-def _build(arrays: dict[str, np.ndarray], prefix: str) -> Quantiser:
-    classes = {c.__name__: c for c in _CLASSES}
+def _build(arrays: dict[str, np.ndarray], prefix: str) -> Any:
+    classes: dict[str, Any] = {c.__name__: c for c in _CLASSES}
     found = [name for name in classes if f"{prefix}.{name}" in arrays]
     if len(found) != 1:
         raise KeyError(prefix)
     built = classes[found[0]]
-    values = {}
+    values: dict[str, Any] = {}
     for field in fields(built):
         name = f"{prefix}.{field.name}"
         if field.name == "quadratic":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from .errors import AttributionInputError
+from .inputs import Streams
 
 GATES = ("and", "xor", "redundant", "unique", "copy")
 
@@ -73,22 +72,6 @@ def sample(table: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndar
     cells = rng.choice(table.size, size=n, p=table.reshape(-1) / table.sum())
     x1, x2, y = np.unravel_index(cells, table.shape)
     return x1, x2, y
-
-
-@dataclass(frozen=True)
-class Streams:
-    """Two feature streams and a target.
-
-    Attributes:
-        x1: [n, d1]. x2: [n, d2].
-        y: [n], integers or strings.
-        names: of the two streams.
-    """
-
-    x1: np.ndarray
-    x2: np.ndarray
-    y: np.ndarray
-    names: tuple[str, str]
 
 
 def planted_signal(n: int, *, dimension: int = 256, nuisance: int = 20, seed: int = 0) -> Streams:

@@ -61,8 +61,7 @@ def as_joint(joint: ArrayLike | Tensor) -> tuple[Tensor, tuple[int, ...]]:
         raise AttributionInputError(f"the joint table is of type {table.dtype}: give counts or probabilities")
     if table.ndim < 3:
         raise AttributionInputError(
-            f"the joint table has shape {tuple(table.shape)}: it needs three axes (x1, x2, y), "
-            "leading axes are a batch"
+            f"the joint table has shape {tuple(table.shape)}: it needs three axes (x1, x2, y), leading axes are a batch"
         )
     if 0 in table.shape:
         raise AttributionInputError(f"the joint table of shape {tuple(table.shape)} has no cells")

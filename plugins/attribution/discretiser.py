@@ -1,0 +1,94 @@
+"""A fitted discretiser: two quantisers and the classes, frozen, versioned and kept as safetensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from .counts import JointCounts
+from .errors import AttributionInputError
+from .quantisers import Quantiser, fingerprint, from_arrays, to_arrays
+
+FORMAT_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Discretiser:
+    """From examples to codes, the same way for ever.
+
+    Attributes:
+        quantisers: of the two streams.
+        classes: labels of the target in code order, as strings.
+        names: of the two streams.
+    """
+
+    quantisers: tuple[Quantiser, Quantiser]
+    classes: tuple[str, ...]
+    names: tuple[str, str]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        first, second = self.quantisers
+        return first.symbols, second.symbols, len(self.classes)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of everything that decides a code."""
+        return fingerprint({**self._arrays(), "classes": np.frombuffer(json.dumps(self.classes).encode(), np.uint8)})
+
+    def count(self, x1: np.ndarray, x2: np.ndarray, y: np.ndarray) -> JointCounts:
+        """Joint counts of new examples, [n, d1], [n, d2] and labels [n] of the fitted classes."""
+        index = {name: code for code, name in enumerate(self.classes)}
+        labels = [str(label) for label in y.tolist()]
+        unknown = sorted(set(labels) - set(index))
+        if unknown:
+            raise AttributionInputError(
+                f"the target holds {', '.join(unknown[:3])}, which the discretiser was not fitted on: "
+                f"its classes are {', '.join(self.classes[:10])}"
+            )
+        codes = np.array([index[label] for label in labels], dtype=np.int64)
+        return self.empty_counts().update(self.quantisers[0](x1), self.quantisers[1](x2), codes)
+
+    def empty_counts(self) -> JointCounts:
+        return JointCounts(*self.shape, discretiser=self.identity)
+
+    def save(self, path: str | Path) -> None:
+        metadata = {
+            "format": FORMAT_VERSION,
+            "classes": json.dumps(self.classes),
+            "names": json.dumps(self.names),
+            "identity": self.identity,
+        }
+        save_file(self._arrays(), path, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Discretiser:
+        """Read what `save` wrote; damaged or foreign files are refused."""
+        try:
+            arrays = load_file(path)
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT_VERSION:
+                raise KeyError("format")
+            first, second = json.loads(metadata["names"])
+            loaded = cls(
+                (from_arrays(arrays, "source_1"), from_arrays(arrays, "source_2")),
+                tuple(str(name) for name in json.loads(metadata["classes"])),
+                (str(first), str(second)),
+            )
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            if isinstance(error, AttributionInputError):
+                raise
+            raise AttributionInputError(f"{Path(path).name} is not a fitted discretiser ({error})") from error
+        if loaded.identity != metadata.get("identity"):
+            raise AttributionInputError(f"{Path(path).name} is damaged: its contents do not match its identity")
+        return loaded
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        first, second = self.quantisers
+        return {**to_arrays(first, "source_1"), **to_arrays(second, "source_2")}

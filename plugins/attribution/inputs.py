@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -94,6 +96,41 @@ def read_streams(
     return check_streams(parts[0], parts[1], frame[layout.target].to_numpy(), layout.names)
 
 
+@dataclass(frozen=True)
+class FileSummary:
+    """What a file seems to hold, without its data.
+
+    Attributes:
+        columns: of a csv or parquet, in order; empty for npz.
+        streams: a phrase for each stream. target: its name.
+        problem: why it cannot be told, or "".
+    """
+
+    columns: tuple[str, ...] = ()
+    streams: tuple[str, str] = ("", "")
+    target: str = ""
+    problem: str = ""
+
+
+def look_at(path: str | Path) -> FileSummary:
+    """Read a file's header only and say what its streams are; a csv or parquet that does not say gets a problem."""
+    path = Path(path)
+    check_file(path)
+    if path.suffix.lower() == ".npz":
+        first, second, target = _npz_names(path)
+        return FileSummary(streams=(first, second), target=target)
+    columns = _header(path)
+    try:
+        layout = column_layout(columns)
+    except AttributionInputError as error:
+        return FileSummary(columns=tuple(columns), problem=str(error))
+    first, second = (
+        f"{name}: {len(group)} column{'s' if len(group) > 1 else ''}"
+        for name, group in zip(layout.names, layout.columns, strict=True)
+    )
+    return FileSummary(tuple(columns), (first, second), layout.target)
+
+
 def check_file(path: Path) -> None:
     """Refuse what is missing, of another kind or too large, before a byte of it is read."""
     if not path.is_file():
@@ -157,21 +194,45 @@ def column_layout(
 
 
 def _from_npz(path: Path) -> Streams:
+    first, second, target = _npz_names(path)
+    with _as_input_error(path), np.load(path, allow_pickle=False) as arrays:
+        return check_streams(arrays[first], arrays[second], arrays[target], (first, second))
+
+
+def _npz_names(path: Path) -> tuple[str, str, str]:
+    """The names of the two streams and the target, once every array's header has been checked."""
+    with _as_input_error(path), zipfile.ZipFile(path) as archive:
+        headers = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        _check_names_of_arrays(path, list(headers))
+        for name, info in headers.items():
+            with archive.open(info) as file:
+                _check_npy(name, info, file)
+    target = next(name for name in headers if name.lower() in TARGET_NAMES)
+    first, second = (name for name in headers if name != target)
+    return first, second, target
+
+
+@contextmanager
+def _as_input_error(path: Path) -> Generator[None]:
+    """Whatever a reader finds wrong with a file, as our error with the first line of its reason."""
+    import pyarrow as pa
+
     try:
-        with zipfile.ZipFile(path) as archive:
-            headers = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            _check_names_of_arrays(path, list(headers))
-            for name, info in headers.items():
-                with archive.open(info) as file:
-                    _check_npy(name, info, file)
-        with np.load(path, allow_pickle=False) as arrays:
-            target = next(name for name in arrays.files if name.lower() in TARGET_NAMES)
-            first, second = (name for name in arrays.files if name != target)
-            return check_streams(arrays[first], arrays[second], arrays[target], (first, second))
+        yield
     except AttributionInputError:
         raise
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise AttributionInputError(f"{path.name} cannot be read as npz ({error})") from error
+    except (
+        zipfile.BadZipFile,
+        pa.ArrowException,
+        ValueError,
+        OSError,
+        EOFError,
+        OverflowError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise AttributionInputError(f"{path.name} cannot be read as {path.suffix[1:]} ({reason})") from error
 
 
 def _check_names_of_arrays(path: Path, names: list[str]) -> None:
@@ -204,25 +265,30 @@ def _check_npy(name: str, info: zipfile.ZipInfo, file: IO[bytes]) -> None:
 
 def _read_frame(path: Path) -> pd.DataFrame:
     import pandas as pd
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    _header(path)
+    with _as_input_error(path):
+        if path.suffix.lower() == ".parquet":
+            return pq.read_table(path).to_pandas()
+        frame = pd.read_csv(path, compression=None, low_memory=False, nrows=MAX_ROWS + 1)
+    _check_size(len(frame), frame.shape[1])
+    return frame
+
+
+def _header(path: Path) -> list[str]:
+    """Column names of a csv or parquet, after a look at its size."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    with _as_input_error(path):
         if path.suffix.lower() == ".parquet":
             with pq.ParquetFile(path) as file:
                 _check_size(file.metadata.num_rows, len(file.schema_arrow.names))
-                return file.read().to_pandas()
+                return [str(name) for name in file.schema_arrow.names]
         with path.open("rb") as file:
-            header = file.readline(2**22)
-        _check_size(0, header.count(b",") + 1)
-        frame = pd.read_csv(path, compression=None, low_memory=False, nrows=MAX_ROWS + 1)
-        _check_size(len(frame), frame.shape[1])
-        return frame
-    except AttributionInputError:
-        raise
-    except (pa.ArrowException, ValueError, OSError, OverflowError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise AttributionInputError(f"{path.name} cannot be read as {path.suffix[1:]} ({reason})") from error
+            _check_size(0, file.readline(2**22).count(b",") + 1)
+        return [str(name) for name in pd.read_csv(path, compression=None, nrows=0).columns]
 
 
 def _check_size(rows: int, columns: int) -> None:

@@ -61,10 +61,32 @@ def mixture(redundant: float, unique_1: float, unique_2: float, synergy: float, 
 
 def mixture_atoms(weights: tuple[float, float, float, float], noise: float) -> dict[str, float]:
     """Closed form of `mixture`, bits."""
-    flip = noise / 2
-    entropy = 0.0 if flip in (0.0, 1.0) else -flip * np.log2(flip) - (1 - flip) * np.log2(1 - flip)
-    share = np.array(weights) / sum(weights) * (1.0 - entropy)
+    share = np.array(weights) / sum(weights) * (1.0 - _binary_entropy(noise / 2))
     return dict(zip(("redundancy", "unique_1", "unique_2", "synergy"), share.tolist(), strict=True))
+
+
+def known(
+    kind: str, noise: float = 0.0, weights: tuple[float, ...] = (0.4, 0.3, 0.1, 0.2)
+) -> tuple[np.ndarray, dict[str, float] | None]:
+    """A joint table by name (a gate or "mixture") and its atoms in bits, or None where there is no closed form."""
+    if kind == "mixture":
+        redundant, unique_1, unique_2, synergy = weights
+        table = mixture(redundant, unique_1, unique_2, synergy, noise=noise)
+        return table, mixture_atoms((redundant, unique_1, unique_2, synergy), noise)
+    table = noisy(gate(kind), noise)
+    only = {"xor": "synergy", "redundant": "redundancy", "unique": "unique_1"}
+    atoms = dict.fromkeys(("redundancy", "unique_1", "unique_2", "synergy"), 0.0)
+    if kind in only:
+        return table, {**atoms, only[kind]: 1.0 - _binary_entropy(noise / 2)}
+    if noise > 0:
+        return table, None
+    if kind == "copy":
+        return table, {**atoms, "unique_1": 1.0, "unique_2": 1.0}
+    return table, {**atoms, "redundancy": _binary_entropy(0.25) - 0.5, "synergy": 0.5}
+
+
+def _binary_entropy(p: float) -> float:
+    return 0.0 if p in (0.0, 1.0) else float(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
 
 
 def sample(table: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,3 +136,32 @@ def sensors(n: int = 4000, *, seed: int = 0) -> Streams:
         np.where(person == 1, "person", "empty"),
         ("thermal", "colour"),
     )
+
+
+def twin_sensors(n: int = 4000, *, seed: int = 0) -> Streams:
+    """Two good microphones in one room: each nearly suffices, so dropping either costs almost no accuracy."""
+    rng = np.random.default_rng(seed)
+    speech = rng.integers(0, 2, n)
+    sound = 2.0 * speech - 1.0 + 0.55 * rng.standard_normal(n)
+    left, right = (sound[:, None] + 0.05 * rng.standard_normal((n, 3)) for _ in range(2))
+    return Streams(left, right, np.where(speech == 1, "speech", "silence"), ("left mic", "right mic"))
+
+
+def lock_and_key(n: int = 4000, *, seed: int = 0) -> Streams:
+    """A badge and a door: whether access is right depends on the pair; either one alone says nothing."""
+    rng = np.random.default_rng(seed)
+    badge, door = rng.choice([-1.0, 1.0], n), rng.choice([-1.0, 1.0], n)
+    streams = [
+        np.stack([value + 0.35 * rng.standard_normal(n), rng.standard_normal(n)], axis=1) for value in (badge, door)
+    ]
+    return Streams(streams[0], streams[1], np.where(badge == door, "granted", "refused"), ("badge", "door"))
+
+
+EXAMPLES = {"two cameras": sensors, "twin microphones": twin_sensors, "badge and door": lock_and_key}
+
+
+def example(name: str, *, seed: int = 0) -> Streams:
+    """One of the generated examples by name."""
+    if name not in EXAMPLES:
+        raise AttributionInputError(f"example {name!r} is unknown: choose from {', '.join(EXAMPLES)}")
+    return EXAMPLES[name](seed=seed)

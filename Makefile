@@ -1,0 +1,73 @@
+# Two commands matter: `make demo` opens the app, `make test` checks everything.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint format browser bench bench-gpu clean
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+SOURCES := app.py apps core plugins tests
+HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
+
+# Idle OpenMP workers sleep instead of spinning: two cores are enough.
+export OMP_WAIT_POLICY := passive
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help:  ## list these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
+
+setup: $(VENV)/.dev  ## make .venv with everything that development needs
+
+demo: $(VENV)/.app $(if $(HAS_GPU),$(VENV)/.gpu)  ## open the app on http://127.0.0.1:7860
+	$(RUN) app.py
+
+test: lint browser  ## lint, types, then all tests, in a real browser too
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff and ty
+	$(VENV)/bin/ruff check $(SOURCES)
+	$(VENV)/bin/ruff format --check $(SOURCES)
+	$(VENV)/bin/ty check $(SOURCES)
+
+format: $(VENV)/.dev  ## let ruff rewrite what it can
+	$(VENV)/bin/ruff check --fix $(SOURCES)
+	$(VENV)/bin/ruff format $(SOURCES)
+
+browser: $(VENV)/.dev
+	@$(RUN) -m tests.e2e.browser
+
+bench: $(VENV)/.dev  ## time the solvers beside independent ones
+	$(RUN) -m plugins.attribution bench $(ARGS)
+
+bench-gpu: $(VENV)/.dev $(VENV)/.gpu  ## the same on an NVIDIA GPU
+	$(RUN) -m plugins.attribution bench --device cuda $(ARGS)
+
+clean:  ## remove .venv and everything that was generated
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp file records that a requirements file is installed, so that a second run costs nothing.
+$(VENV)/.app: requirements.txt | $(RUN)
+	$(RUN) -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(VENV)/.gpu: requirements-gpu.txt requirements.txt | $(RUN)
+	$(RUN) -m pip install --quiet -r requirements-gpu.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt requirements.txt | $(RUN)
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	@touch $@ $(VENV)/.app
+
+# A candidate has to run (a pyenv shim may not) and to be able to make an environment (Debian splits that off).
+$(RUN):
+	@for python in $(PYTHON) python3.12 python3.11 python3 python $$HOME/.pyenv/versions/3.1[21].*/bin/python; do \
+	  "$$python" -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
+	    && echo "making $(VENV) with $$("$$python" -c 'import sys; print(sys.executable, sys.version.split()[0])')" \
+	    && exec "$$python" -m venv $(VENV); \
+	done; \
+	echo 'No Python 3.12 or 3.11 that can make a virtual environment was found. Install one:'; \
+	echo '  Debian/Ubuntu: sudo apt-get install python3 python3-venv    macOS: brew install python@3.12'; \
+	echo '  anywhere:      uv python install 3.12'; \
+	echo 'or name one:     make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.12'; \
+	exit 1

@@ -1,0 +1,5 @@
+"""The attribution page."""
+
+from apps.attribution.page import build_page
+
+__all__ = ["build_page"]

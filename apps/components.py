@@ -1,0 +1,65 @@
+"""Pieces that several pages share, as HTML whose every value is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from core.jobs import Job
+from core.registry import PluginFailure
+
+STATUS_WORDS = {
+    "waiting": "Waiting",
+    "running": "Running",
+    "done": "Done",
+    "failed": "Failed",
+    "stopped": "Stopped",
+    "interrupted": "Interrupted",
+}
+
+
+def readout(values: Mapping[str, str], *, label: str) -> str:
+    """A strip of named figures, such as wall time and device; `label` names it for a screen reader."""
+    pairs = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values.items())
+    return f'<dl class="readout" aria-label="{escape(label)}">{pairs}</dl>'
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, label: str) -> str:
+    """A table of text whose first column heads the rows; it scrolls sideways on a narrow screen."""
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in rest) + "</tr>"
+        for first, *rest in rows
+    )
+    # Focusable, because a box that scrolls has to be reachable by keyboard.
+    return (
+        f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">'
+        f'<table class="figures"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def unavailable(title: str, failure: PluginFailure) -> str:
+    """What stands in for a page that could not be built: why, and what to do about it."""
+    return (
+        '<section class="unavailable" role="note">'
+        f"<h2>{escape(title)} is unavailable</h2>"
+        f"<h3>Reason</h3><p>{escape(failure.reason)}</p>"
+        f"<h3>How to fix it</h3><p>{escape(failure.how_to_fix)}</p>"
+        "<p class='quiet'>The other pages keep working.</p></section>"
+    )
+
+
+def job_status(job: Job) -> str:
+    """Where a job stands: its state in words, its progress as a bar and its own message or error."""
+    percent = round(100 * job.progress)
+    words = STATUS_WORDS[job.status]
+    note = job.error or (job.message if job.message != words else "")
+    if job.status == "waiting" and job.position:
+        note = f"{job.position - 1} ahead of this one" if job.position > 1 else "next in line"
+    return (
+        f'<div class="job job-{escape(job.status)}" role="status">'
+        f"<p><strong>{words}</strong> <span>{escape(note or '')}</span></p>"
+        f'<div class="bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{percent}"><span style="width:{percent}%"></span></div>'
+        f'<p class="quiet">job {escape(job.id)}</p></div>'
+    )

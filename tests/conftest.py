@@ -1,0 +1,14 @@
+"""What every test runs under: sleeping OpenMP threads, and no deadline on a shared machine."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# Before any test imports torch, which reads it once.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Hypothesis' deadline is wall time for one example; two busy cores break it without a defect.
+settings.register_profile("quartet", deadline=None, print_blob=True)
+settings.load_profile("quartet")

@@ -1,0 +1,116 @@
+"""The README is what a Space and a newcomer read first: its front matter, links and code have to hold."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import RepoCard
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+# Keys that the Hub reads from a Space's README; it ignores any other, so another one here is a mistake.
+KEYS = {
+    "title",
+    "emoji",
+    "colorFrom",
+    "colorTo",
+    "sdk",
+    "sdk_version",
+    "python_version",
+    "app_file",
+    "app_port",
+    "base_path",
+    "fullWidth",
+    "header",
+    "short_description",
+    "models",
+    "datasets",
+    "tags",
+    "thumbnail",
+    "pinned",
+    "license",
+    "hf_oauth",
+    "disable_embedding",
+    "startup_duration_timeout",
+    "custom_headers",
+    "preload_from_hub",
+    "suggested_hardware",
+}
+
+
+@pytest.fixture(scope="module")
+def front() -> dict[str, Any]:
+    """The front matter as the Hub's own library parses it."""
+    return RepoCard(README, ignore_metadata_errors=False).data.to_dict()
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_front_matter_has_only_keys_that_the_hub_reads(front: dict[str, Any]) -> None:
+    assert set(front) <= KEYS
+    assert {"title", "emoji", "sdk", "sdk_version", "app_file", "license"} <= set(front)
+
+
+def test_the_space_is_a_gradio_app_that_exists(front: dict[str, Any]) -> None:
+    assert front["sdk"] == "gradio"
+    assert (ROOT / front["app_file"]).is_file()
+
+
+def test_the_colours_and_the_emoji_are_ones_that_the_hub_takes(front: dict[str, Any]) -> None:
+    assert {front["colorFrom"], front["colorTo"]} <= COLOURS
+    assert 1 <= len(front["emoji"]) <= 2
+    assert not front["emoji"].isascii()
+
+
+def test_the_short_description_fits(front: dict[str, Any]) -> None:
+    assert 0 < len(front["short_description"]) <= 60
+
+
+def test_the_sdk_version_is_one_that_the_requirements_allow(front: dict[str, Any]) -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    gradio = next(each for each in requirements if each.name == "gradio")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", front["sdk_version"])
+    assert gradio.specifier.contains(front["sdk_version"])
+
+
+def test_the_python_version_is_one_that_the_project_allows(front: dict[str, Any]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert isinstance(front["python_version"], str), "quote it, or YAML reads 3.10 as 3.1"
+    assert SpecifierSet(project["requires-python"]).contains(front["python_version"])
+
+
+def test_tags_and_licence_are_spelled_as_the_hub_does(front: dict[str, Any]) -> None:
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]*", tag) for tag in front["tags"])
+    assert front["license"] == "apache-2.0"
+
+
+def test_every_link_to_a_file_leads_to_one() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_python_lines_print_what_the_readme_says() -> None:
+    (code,), (printed,) = blocks("python"), blocks("text")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == printed, done.stderr
+
+
+def test_every_make_target_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"^make ([a-z-]+)", "\n".join(blocks("bash")), flags=re.MULTILINE))
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=30).stdout
+    assert named
+    assert named <= {line.split()[0] for line in listed.splitlines()}

@@ -29,6 +29,8 @@ REMEMBER_JOB = """(id) => {
   if (id && here.searchParams.get("job") !== id) {
     here.searchParams.set("job", id);
     window.history.replaceState(null, "", here);
+    // On a narrow screen the results stand below the controls.
+    document.getElementById("attribution-status")?.scrollIntoView({ block: "nearest" });
   }
   return id;
 }"""
@@ -157,7 +159,10 @@ class _Results:
             gr.Markdown("### Take it with you", elem_classes="section")
             with gr.Row(elem_id="downloads"):
                 self.downloads = [gr.DownloadButton(name, size="sm", min_width=110) for name in DOWNLOADS]
-            self.snippet = gr.Code(label="The same in Python", language="python", interactive=False, elem_id="snippet")
+            # A text box, not a code block: the highlighter's colours are too pale to read.
+            self.snippet = gr.Textbox(
+                label="The same in Python", lines=8, interactive=False, buttons=["copy"], elem_id="snippet"
+            )
 
     @property
     def components(self) -> list[Any]:

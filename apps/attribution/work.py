@@ -77,7 +77,7 @@ def analyse(request: Request, context: JobContext) -> dict[str, Any]:
     """Run the pipeline, and again on shuffled labels; write the downloads; return both reports as plain values."""
     reset_peak_memory()
     context.progress(0.0, "loading")
-    streams = _read(request)
+    streams = _read(request, context)
     settings = request.settings
     share = 0.55 if settings.audit else 0.97
     report = _pipeline(settings)(
@@ -122,12 +122,13 @@ def snippet(request: Request) -> str:
     )
 
 
-def _read(request: Request) -> Any:
+def _read(request: Request, context: JobContext) -> Any:
     if request.example:
         return load_object("plugins.attribution.synthetic:example")(request.example, seed=request.settings.seed)
     if request.file is None:
         raise input_error()("choose a file first, or use the example")
-    return load_object("plugins.attribution.inputs:read_streams")(request.file, **request.columns.arguments())
+    read_streams = load_object("plugins.attribution.inputs:read_streams")
+    return read_streams(request.file, **request.columns.arguments(), callback=context.progress)
 
 
 def _pipeline(settings: Settings) -> Any:

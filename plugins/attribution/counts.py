@@ -126,7 +126,7 @@ class JointCounts:
             table, squares = arrays["table"], float(arrays["sum_of_squared_weights"][0])
         except (SafetensorError, KeyError, IndexError, OSError) as error:
             raise AttributionInputError(f"{Path(path).name} is not a file of joint counts ({error})") from error
-        if metadata.get("format") != FORMAT_VERSION or table.ndim != 3 or not (table >= 0).all():
+        if metadata.get("format") != FORMAT_VERSION or table.ndim != 3 or not (np.isfinite(table) & (table >= 0)).all():
             raise AttributionInputError(f"{Path(path).name} holds no joint counts of format {FORMAT_VERSION}")
         counts = cls(*table.shape, discretiser=metadata.get("discretiser", ""))
         counts.table, counts.sum_of_squared_weights = table.astype(np.float64), squares
@@ -160,7 +160,10 @@ def _soft_targets(targets: np.ndarray, ny: int) -> np.ndarray:
 def _weights(weights: ArrayLike | None, n: int) -> np.ndarray:
     if weights is None:
         return np.ones(n)
-    array = np.asarray(weights, dtype=np.float64)
+    try:
+        array = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise AttributionInputError(f"weights cannot be read as numbers ({error}): give one per example") from error
     if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
         raise AttributionInputError("weights are finite and not negative, one per example, [n]")
     return array

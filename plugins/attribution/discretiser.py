@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -12,7 +13,11 @@ from safetensors.numpy import load_file, save_file
 
 from .counts import JointCounts
 from .errors import AttributionInputError
+from .inputs import Categories, Streams
 from .quantisers import Quantiser, fingerprint, from_arrays, to_arrays
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 FORMAT_VERSION = "1"
 
@@ -25,11 +30,13 @@ class Discretiser:
         quantisers: of the two streams.
         classes: labels of the target in code order, as strings.
         names: of the two streams.
+        categories: of each stream that is one column of texts: its texts in code order, else None.
     """
 
     quantisers: tuple[Quantiser, Quantiser]
     classes: tuple[str, ...]
     names: tuple[str, str]
+    categories: Categories = (None, None)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -39,10 +46,27 @@ class Discretiser:
     @property
     def identity(self) -> str:
         """SHA-256 of everything that decides a code."""
-        return fingerprint({**self._arrays(), "classes": np.frombuffer(json.dumps(self.classes).encode(), np.uint8)})
+        labels = json.dumps([self.classes, self.categories]).encode()
+        return fingerprint({**self._arrays(), "labels": np.frombuffer(labels, np.uint8)})
 
-    def count(self, x1: np.ndarray, x2: np.ndarray, y: np.ndarray) -> JointCounts:
-        """Joint counts of new examples, [n, d1], [n, d2] and labels [n] of the fitted classes."""
+    def count(self, streams: Streams, *, weights: ArrayLike | None = None) -> JointCounts:
+        """Joint counts of new examples of the fitted streams and classes."""
+        if streams.names != self.names:
+            raise AttributionInputError(
+                f"the streams are {' and '.join(streams.names)}, the discretiser was fitted on "
+                f"{' and '.join(self.names)}: give these, in this order"
+            )
+        sources = streams.x1, streams.x2
+        for name, x, quantiser in zip(self.names, sources, self.quantisers, strict=True):
+            if x.shape[1] != quantiser.columns:
+                raise AttributionInputError(
+                    f"{name} has {x.shape[1]:,} columns, the discretiser was fitted on {quantiser.columns:,}: "
+                    "give the same columns in the same order"
+                )
+        codes = (quantiser(x) for quantiser, x in zip(self.quantisers, sources, strict=True))
+        return self.empty_counts().update(*codes, self._class_codes(streams.y), weights=weights)
+
+    def _class_codes(self, y: np.ndarray) -> np.ndarray:
         index = {name: code for code, name in enumerate(self.classes)}
         labels = [str(label) for label in y.tolist()]
         unknown = sorted(set(labels) - set(index))
@@ -51,8 +75,7 @@ class Discretiser:
                 f"the target holds {', '.join(unknown[:3])}, which the discretiser was not fitted on: "
                 f"its classes are {', '.join(self.classes[:10])}"
             )
-        codes = np.array([index[label] for label in labels], dtype=np.int64)
-        return self.empty_counts().update(self.quantisers[0](x1), self.quantisers[1](x2), codes)
+        return np.array([index[label] for label in labels], dtype=np.int64)
 
     def empty_counts(self) -> JointCounts:
         return JointCounts(*self.shape, discretiser=self.identity)
@@ -62,6 +85,7 @@ class Discretiser:
             "format": FORMAT_VERSION,
             "classes": json.dumps(self.classes),
             "names": json.dumps(self.names),
+            "categories": json.dumps(self.categories),
             "identity": self.identity,
         }
         save_file(self._arrays(), path, metadata=metadata)
@@ -80,6 +104,7 @@ class Discretiser:
                 (from_arrays(arrays, "source_1"), from_arrays(arrays, "source_2")),
                 tuple(str(name) for name in json.loads(metadata["classes"])),
                 (str(first), str(second)),
+                _categories(metadata["categories"]),
             )
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             if isinstance(error, AttributionInputError):
@@ -92,3 +117,8 @@ class Discretiser:
     def _arrays(self) -> dict[str, np.ndarray]:
         first, second = self.quantisers
         return {**to_arrays(first, "source_1"), **to_arrays(second, "source_2")}
+
+
+def _categories(written: str) -> Categories:
+    first, second = (known if known is None else tuple(map(str, known)) for known in json.loads(written))
+    return first, second

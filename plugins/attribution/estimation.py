@@ -128,19 +128,17 @@ def estimate(
     Raises:
         AttributionInputError: nothing counted, or one class only.
     """
-    if not 0.5 <= confidence <= 0.999:
-        raise AttributionInputError(f"confidence is {confidence}: choose between 0.5 and 0.999")
+    check_confidence(confidence)
     table = _occurring(counts)
     size = counts.effective_sample_size
     rng = np.random.default_rng(seed)
     plug_in = decompose(table)
     terms = _terms(plug_in)
-    whole = _is_whole(table)
     halves = _halves(table, size, half_splits, rng)
     shuffled = _shuffled(table, size, shuffles, rng)
     solved = _solve_many(np.concatenate([halves, shuffled]), device, callback)
     at_half, null = solved[: len(halves)], solved[len(halves) :] @ _WEIGHTS.T
-    corrected, spread = _correct(table, terms, at_half, drawn=not whole)
+    corrected, spread = _correct(table, terms, at_half, drawn=not is_unweighted(table, size))
     errors = np.maximum(_envelope_errors(plug_in, table, size), spread)
     errors = _widen_for_unseen_mass(errors, table, terms - corrected, size)
     per_cell = size / table.size
@@ -156,6 +154,11 @@ def estimate(
         confidence=confidence,
         warnings=_warnings(table, size, per_cell),
     )
+
+
+def check_confidence(confidence: float) -> None:
+    if not 0.5 <= confidence <= 0.999:
+        raise AttributionInputError(f"confidence is {confidence}: choose between 0.5 and 0.999")
 
 
 def samples_needed(n1: int, n2: int, ny: int, *, bias_bits: float = 0.03) -> int:
@@ -249,14 +252,18 @@ def _correct(
     return corrected, spread
 
 
-def _is_whole(table: np.ndarray) -> bool:
-    return bool((table == np.rint(table)).all())
+def is_unweighted(table: np.ndarray, size: float) -> bool:
+    """Whether each example was counted once, so that examples can be drawn from the table without replacement.
+
+    Whole numbers do not suffice: with weights of two each example is there twice, and says no more.
+    """
+    return bool((table == np.rint(table)).all() and np.isclose(table.sum(), size, rtol=1e-9))
 
 
 def _halves(table: np.ndarray, size: float, splits: int, rng: np.random.Generator) -> np.ndarray:
     """Tables of half the examples: both halves of random splits, or with weights drawn with replacement."""
     flat = table.reshape(-1)
-    if _is_whole(table):
+    if is_unweighted(table, size):
         counts = flat.astype(np.int64)
         first = rng.multivariate_hypergeometric(counts, counts.sum() // 2, size=splits, method="marginals")
         halves = np.concatenate([first, counts - first])
@@ -294,14 +301,14 @@ def _envelope_errors(plug_in: PIDResult, table: np.ndarray, size: float) -> np.n
 
 def _widen_for_unseen_mass(errors: np.ndarray, table: np.ndarray, correction: np.ndarray, size: float) -> np.ndarray:
     """Add the part of the correction that rests on mass not seen yet: Good-Turing's share of cells seen once."""
-    unseen = float((table == 1).sum()) / size if _is_whole(table) else 0.0
+    unseen = float((table == 1).sum()) / size if is_unweighted(table, size) else 0.0
     return np.sqrt(np.square(errors) + unseen * np.square(_WEIGHTS @ correction))
 
 
 def _shuffled(table: np.ndarray, size: float, shuffles: int, rng: np.random.Generator) -> np.ndarray:
     """Tables with the same p(x1, x2) and p(y) and no dependence, [shuffles, n1, n2, ny]."""
     sources, target = table.sum(axis=2).reshape(-1), table.sum(axis=(0, 1))
-    if _is_whole(table):
+    if is_unweighted(table, size):
         drawn = scipy.stats.random_table.rvs(sources, target, size=shuffles, random_state=rng)
         return drawn.reshape(shuffles, *table.shape)
     p = np.outer(sources, target).reshape(-1) / table.sum() ** 2

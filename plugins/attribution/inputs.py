@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import AttributionInputError
+from .files import TARGET_NAMES, check_file, check_size, header, npz_names, read_columns, read_npz, some
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_FILE_BYTES = 200 * 2**20
-MAX_COLUMNS = 20_000
-MAX_ROWS = 2_000_000
-MAX_VALUES = 250_000_000  # rows times columns
+MAX_VALUES = 250_000_000  # rows times columns of an array; files have a lower limit of their own
 MAX_CLASSES = 50
 MAX_CATEGORIES = 50
+MAX_LABEL = 200  # characters
 MIN_EXAMPLES = 20
-TARGET_NAMES = ("y", "target", "label")
-SUFFIXES = (".npz", ".parquet", ".csv")
+
+Categories = tuple[tuple[str, ...] | None, tuple[str, ...] | None]
 
 
 @dataclass(frozen=True)
@@ -35,30 +32,45 @@ class Streams:
         x1: [n, d1], float64, finite. x2: [n, d2].
         y: [n], integers or strings, two classes or more.
         names: of the two streams.
+        categories: of each stream: the names in code order where it is one column of texts, else None.
     """
 
     x1: np.ndarray
     x2: np.ndarray
     y: np.ndarray
     names: tuple[str, str]
+    categories: Categories = (None, None)
 
 
-def check_streams(x1: Any, x2: Any, y: Any, names: tuple[str, str] = ("x1", "x2")) -> Streams:
+def check_streams(
+    x1: Any, x2: Any, y: Any, names: tuple[str, str] = ("x1", "x2"), *, fitted: Categories | None = None
+) -> Streams:
     """Streams from arrays, tensors, lists, a `Streams`, or the path of a file.
+
+    Args:
+        fitted: categories of the discretiser that these examples are for. They keep its codes, and a few examples of
+            one class will do.
 
     Raises:
         AttributionInputError: lengths that differ, values that are not finite numbers, too many or too few classes.
     """
-    if isinstance(x1, str | Path):
+    if isinstance(x1, str | Path | Streams):
         if x2 is not None or y is not None:
             raise AttributionInputError("give either a file or three arrays, not both")
-        return read_streams(x1)
-    if isinstance(x1, Streams):
-        x1, x2, y, names = x1.x1, x1.x2, x1.y, x1.names
+        if not isinstance(x1, Streams):
+            return read_streams(x1, fitted=fitted)
+        names, y = x1.names, x1.y
+        x1, x2 = (_labels_of(x, known) for x, known in zip((x1.x1, x1.x2), x1.categories, strict=True))
     if x2 is None or y is None:
         raise AttributionInputError("three things are needed: x1, x2 and the target y")
     first, second = _check_names(names)
-    stream_1, stream_2, target = _stream(x1, first), _stream(x2, second), _target(y)
+    stream_1, categories_1 = _stream(x1, first)
+    stream_2, categories_2 = _stream(x2, second)
+    if fitted is not None:
+        stream_1 = _recode(stream_1, first, categories_1, fitted[0])
+        stream_2 = _recode(stream_2, second, categories_2, fitted[1])
+    target = _target(y)
+    categories = (categories_1, categories_2) if fitted is None else fitted
     sizes = {first: len(stream_1), second: len(stream_2), "the target": len(target)}
     if len(set(sizes.values())) > 1:
         raise AttributionInputError(
@@ -66,9 +78,9 @@ def check_streams(x1: Any, x2: Any, y: Any, names: tuple[str, str] = ("x1", "x2"
             + ", ".join(f"{name} has {size:,} rows" for name, size in sizes.items())
             + "; row i of each must be the same example"
         )
-    if len(target) < MIN_EXAMPLES:
-        raise AttributionInputError(f"{len(target)} examples are too few: give {MIN_EXAMPLES} or more")
-    return Streams(stream_1, stream_2, target, (first, second))
+    if fitted is None:
+        _check_enough(target)
+    return Streams(stream_1, stream_2, target, (first, second), categories)
 
 
 def read_streams(
@@ -77,6 +89,8 @@ def read_streams(
     stream_1: list[str] | None = None,
     stream_2: list[str] | None = None,
     target: str | None = None,
+    callback: Callable[[float, str], None] | None = None,
+    fitted: Categories | None = None,
 ) -> Streams:
     """Read a file.
 
@@ -85,15 +99,19 @@ def read_streams(
 
     Args:
         stream_1, stream_2, target: columns of a csv or parquet, when their names do not say.
+        callback: called with (fraction, message) between pieces of a large file; may raise to stop.
+        fitted: as for `check_streams`.
     """
     path = Path(path)
     check_file(path)
     if path.suffix.lower() == ".npz":
-        return _from_npz(path)
-    frame = _read_frame(path)
-    layout = column_layout([str(name) for name in frame.columns], stream_1, stream_2, target)
+        names, arrays = read_npz(path)
+        return check_streams(*arrays, names, fitted=fitted)
+    layout = column_layout(header(path), stream_1, stream_2, target)
+    wanted = [*layout.columns[0], *layout.columns[1], layout.target]
+    frame = read_columns(path, wanted, callback or (lambda fraction, message: None))
     parts = [_numbers(frame, columns) for columns in layout.columns]
-    return check_streams(parts[0], parts[1], frame[layout.target].to_numpy(), layout.names)
+    return check_streams(parts[0], parts[1], frame[layout.target].to_numpy(), layout.names, fitted=fitted)
 
 
 @dataclass(frozen=True)
@@ -117,9 +135,9 @@ def look_at(path: str | Path) -> FileSummary:
     path = Path(path)
     check_file(path)
     if path.suffix.lower() == ".npz":
-        first, second, target = _npz_names(path)
+        first, second, target = npz_names(path)
         return FileSummary(streams=(first, second), target=target)
-    columns = _header(path)
+    columns = header(path)
     try:
         layout = column_layout(columns)
     except AttributionInputError as error:
@@ -129,20 +147,6 @@ def look_at(path: str | Path) -> FileSummary:
         for name, group in zip(layout.names, layout.columns, strict=True)
     )
     return FileSummary(tuple(columns), (first, second), layout.target)
-
-
-def check_file(path: Path) -> None:
-    """Refuse what is missing, of another kind or too large, before a byte of it is read."""
-    if not path.is_file():
-        raise AttributionInputError(f"there is no file {path.name}")
-    if path.suffix.lower() not in SUFFIXES:
-        raise AttributionInputError(f"{path.name} is not one of {', '.join(SUFFIXES)}")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise AttributionInputError(
-            f"{path.name} is {size / 2**20:,.0f} MB, limit {MAX_FILE_BYTES / 2**20:.0f} MB: use fewer rows or columns, "
-            "or count shards with PIDAttributionPipeline.count and merge them"
-        )
 
 
 @dataclass(frozen=True)
@@ -155,30 +159,29 @@ class ColumnLayout:
 
 
 def column_layout(
-    header: list[str],
+    columns: list[str],
     stream_1: list[str] | None = None,
     stream_2: list[str] | None = None,
     target: str | None = None,
 ) -> ColumnLayout:
     """Tell the streams and the target from the column names, or check the ones that are given."""
-    _check_size(0, len(header))
-    if len(set(header)) < len(header):
-        raise AttributionInputError("two columns have the same name: rename one")
-    found_target = target or next((name for name in header if name.lower() in TARGET_NAMES), None)
-    if found_target is None and len(header) == 3:
-        found_target = header[-1]
-    missing = [n for n in [*(stream_1 or []), *(stream_2 or []), *filter(None, [target])] if n not in header]
+    found_target = target or next((name for name in columns if name.lower() in TARGET_NAMES), None)
+    if found_target is None and len(columns) == 3:
+        found_target = columns[-1]
+    missing = [n for n in [*(stream_1 or []), *(stream_2 or []), *filter(None, [target])] if n not in columns]
     if missing:
-        raise AttributionInputError(f"there is no column {missing[0]!r}; the columns are {_some(header)}")
+        raise AttributionInputError(f"there is no column {missing[0]!r}; the columns are {some(columns)}")
+    if bool(stream_1) != bool(stream_2):
+        raise AttributionInputError("columns are chosen for one stream only: choose those of the other too, or of none")
     if found_target is None:
         raise AttributionInputError(
-            f"no target column: name it y, target or label, or say which of {_some(header)} it is"
+            f"no target column: name it y, target or label, or say which of {some(columns)} it is"
         )
     if stream_1 and stream_2:
         if found_target in stream_1 + stream_2 or set(stream_1) & set(stream_2):
             raise AttributionInputError("a column is in two places: the streams and the target share none")
         return ColumnLayout((stream_1, stream_2), found_target, (_title(stream_1, "x1"), _title(stream_2, "x2")))
-    others = [name for name in header if name != found_target]
+    others = [name for name in columns if name != found_target]
     if len(others) == 2:
         return ColumnLayout(([others[0]], [others[1]]), found_target, (others[0], others[1]))
     groups: dict[str, list[str]] = {}
@@ -186,123 +189,11 @@ def column_layout(
         groups.setdefault(name.split(".")[0], []).append(name)
     if len(groups) != 2:
         raise AttributionInputError(
-            f"the columns name {len(groups)} streams ({_some(list(groups))}), two are needed: name columns "
+            f"the columns name {len(groups)} streams ({some(list(groups))}), two are needed: name columns "
             '"stream.feature", such as thermal.1, thermal.2, colour.1, or choose the columns of each stream'
         )
     first, second = groups
     return ColumnLayout((groups[first], groups[second]), found_target, (first, second))
-
-
-def _from_npz(path: Path) -> Streams:
-    first, second, target = _npz_names(path)
-    with _as_input_error(path), np.load(path, allow_pickle=False) as arrays:
-        return check_streams(arrays[first], arrays[second], arrays[target], (first, second))
-
-
-def _npz_names(path: Path) -> tuple[str, str, str]:
-    """The names of the two streams and the target, once every array's header has been checked."""
-    with _as_input_error(path), zipfile.ZipFile(path) as archive:
-        headers = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        _check_names_of_arrays(path, list(headers))
-        for name, info in headers.items():
-            with archive.open(info) as file:
-                _check_npy(name, info, file)
-    target = next(name for name in headers if name.lower() in TARGET_NAMES)
-    first, second = (name for name in headers if name != target)
-    return first, second, target
-
-
-@contextmanager
-def _as_input_error(path: Path) -> Generator[None]:
-    """Whatever a reader finds wrong with a file, as our error with the first line of its reason."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except AttributionInputError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        pa.ArrowException,
-        ValueError,
-        OSError,
-        EOFError,
-        OverflowError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise AttributionInputError(f"{path.name} cannot be read as {path.suffix[1:]} ({reason})") from error
-
-
-def _check_names_of_arrays(path: Path, names: list[str]) -> None:
-    targets = [name for name in names if name.lower() in TARGET_NAMES]
-    if len(names) != 3 or len(targets) != 1:
-        raise AttributionInputError(
-            f"{path.name} holds the arrays {_some(names)}: it needs three, two streams and one named y, target or label"
-        )
-
-
-def _check_npy(name: str, info: zipfile.ZipInfo, file: IO[bytes]) -> None:
-    """Read an array's header only: its type must hold no objects, its size must be what the archive says and small."""
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(file)
-    if dtype.hasobject:
-        raise AttributionInputError(
-            f"array {name} holds pickled objects, which are never loaded: save plain numbers or strings"
-        )
-    if len(shape) not in (1, 2):
-        raise AttributionInputError(f"array {name} has shape {shape}: give [n] or [n, columns]")
-    _check_size(shape[0], shape[1] if len(shape) == 2 else 1)
-    size = int(np.prod(shape)) * dtype.itemsize
-    if abs(info.file_size - size) > 65536 or size > 8 * MAX_VALUES:
-        raise AttributionInputError(
-            f"array {name} says it holds {size:,} bytes and unpacks to {info.file_size:,}: "
-            "the file is damaged or hostile"
-        )
-
-
-def _read_frame(path: Path) -> pd.DataFrame:
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    _header(path)
-    with _as_input_error(path):
-        if path.suffix.lower() == ".parquet":
-            return pq.read_table(path).to_pandas()
-        frame = pd.read_csv(path, compression=None, low_memory=False, nrows=MAX_ROWS + 1)
-    _check_size(len(frame), frame.shape[1])
-    return frame
-
-
-def _header(path: Path) -> list[str]:
-    """Column names of a csv or parquet, after a look at its size."""
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    with _as_input_error(path):
-        if path.suffix.lower() == ".parquet":
-            with pq.ParquetFile(path) as file:
-                _check_size(file.metadata.num_rows, len(file.schema_arrow.names))
-                return [str(name) for name in file.schema_arrow.names]
-        with path.open("rb") as file:
-            _check_size(0, file.readline(2**22).count(b",") + 1)
-        return [str(name) for name in pd.read_csv(path, compression=None, nrows=0).columns]
-
-
-def _check_size(rows: int, columns: int) -> None:
-    if columns > MAX_COLUMNS:
-        raise AttributionInputError(f"{columns:,} columns, limit {MAX_COLUMNS:,}: pool or project the features first")
-    if rows > MAX_ROWS:
-        raise AttributionInputError(
-            f"more than {MAX_ROWS:,} rows: count shards with PIDAttributionPipeline.count and merge them"
-        )
-    if rows * columns > MAX_VALUES:
-        raise AttributionInputError(
-            f"{rows:,} rows of {columns:,} columns are {rows * columns:,} values, limit {MAX_VALUES:,}: "
-            "use fewer rows or columns"
-        )
 
 
 def _numbers(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:
@@ -314,6 +205,8 @@ def _numbers(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:
     parts = []
     for name in columns:
         column = frame[name]
+        if column.dtype.kind in "mM":
+            raise AttributionInputError(f"column {name} holds times: give numbers, such as seconds since the start")
         numbers = pd.to_numeric(column, errors="coerce")
         text = numbers.isna() & column.notna()
         if text.any():
@@ -334,18 +227,19 @@ def _mostly_numbers(column: pd.Series) -> bool:
     return bool(pd.to_numeric(column.dropna().head(1000), errors="coerce").notna().mean() >= 0.5)
 
 
-def _stream(values: Any, name: str) -> np.ndarray:
+def _stream(values: Any, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """A stream as float64 [n, d]; where it is one column of texts, their codes and the texts in code order."""
     array = _as_array(values)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or array.shape[1] == 0:
         raise AttributionInputError(f"{name} has shape {array.shape}: give [n] or [n, columns]")
-    _check_size(*array.shape)
+    check_size(*array.shape, most=MAX_VALUES)
     if array.dtype.kind in "OUS":
         return _categories(array, name)
     if array.dtype.kind not in "biuf":
         raise AttributionInputError(f"{name} is of type {array.dtype}: give numbers, or one column of categories")
-    array = array.astype(np.float64)
+    array = array.astype(np.float64, copy=False)
     bad = ~np.isfinite(array)
     if bad.any():
         row, column = np.argwhere(bad)[0]
@@ -353,21 +247,60 @@ def _stream(values: Any, name: str) -> np.ndarray:
             f"{name} has {int(bad.sum()):,} missing or infinite values, the first in row {row + 1}, "
             f"column {column + 1}: fill them in or drop those rows"
         )
-    return array
+    return array, None
 
 
-def _categories(array: np.ndarray, name: str) -> np.ndarray:
-    """One column of names as whole numbers."""
+def _categories(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """One column of names as whole numbers, and the names."""
     if array.shape[1] != 1:
         raise AttributionInputError(f"{name} holds text in {array.shape[1]} columns: text is allowed in one only")
-    labels = np.array([str(value) for value in array[:, 0]])
-    categories, codes = np.unique(labels, return_inverse=True)
+    categories, codes = np.unique(_labels(array[:, 0], name), return_inverse=True)
     if len(categories) > MAX_CATEGORIES:
         raise AttributionInputError(
             f"{name} holds {len(categories):,} different texts, at most {MAX_CATEGORIES} categories are allowed: "
             "give numbers, such as an embedding, instead"
         )
-    return codes[:, None].astype(np.float64)
+    return codes[:, None].astype(np.float64), tuple(categories.tolist())
+
+
+def _labels_of(codes: np.ndarray, categories: tuple[str, ...] | None) -> np.ndarray:
+    return codes if categories is None else np.array(categories)[codes[:, 0].astype(np.int64)]
+
+
+def _recode(
+    stream: np.ndarray, name: str, categories: tuple[str, ...] | None, fitted: tuple[str, ...] | None
+) -> np.ndarray:
+    """The codes that a fitted discretiser gave the same categories."""
+    if categories is None and fitted is None:
+        return stream
+    if categories is None or fitted is None:
+        given, expected = ("numbers", "texts") if categories is None else ("texts", "numbers")
+        raise AttributionInputError(f"{name} holds {given}, the discretiser was fitted on {expected}: give the same")
+    unknown = sorted(set(categories) - set(fitted))
+    if unknown:
+        raise AttributionInputError(
+            f"{name} holds {some(unknown)}, which the discretiser was not fitted on: it knows {some(list(fitted))}"
+        )
+    codes = np.array([fitted.index(category) for category in categories], dtype=np.float64)
+    return codes[stream.astype(np.int64)]
+
+
+def _labels(values: np.ndarray, name: str) -> np.ndarray:
+    """Texts of a column of texts, numbers or bytes, [n]."""
+    labels = []
+    for row, value in enumerate(values.tolist()):
+        if not isinstance(value, str | bytes | int | float) or value != value:
+            raise AttributionInputError(
+                f"{name} has missing values or none that can be a label, the first in row {row + 1}: "
+                "fill them in or drop those rows"
+            )
+        label = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        if len(label) > MAX_LABEL:
+            raise AttributionInputError(
+                f"{name} has a text of {len(label):,} characters in row {row + 1}, a label has at most {MAX_LABEL}"
+            )
+        labels.append(label)
+    return np.array(labels, dtype=np.str_)
 
 
 def _target(values: Any) -> np.ndarray:
@@ -380,10 +313,15 @@ def _target(values: Any) -> np.ndarray:
             raise AttributionInputError("the target has missing or infinite values: drop those rows")
         array = array.astype(np.int64) if np.array_equal(array, np.rint(array)) else array
     elif array.dtype.kind in "OUS":
-        if any(value is None or value != value for value in array.tolist()):
-            raise AttributionInputError("the target has missing values: drop those rows")
-        array = np.array([str(value) for value in array.tolist()])
-    classes, counts = np.unique(array, return_counts=True)
+        array = _labels(array, "the target")
+    elif array.dtype.kind not in "biu":
+        raise AttributionInputError(f"the target is of type {array.dtype}: give class labels, numbers or texts")
+    return array
+
+
+def _check_enough(target: np.ndarray) -> None:
+    """Refuse too few examples, and too many or too few classes."""
+    classes, counts = np.unique(target, return_counts=True)
     if len(classes) > MAX_CLASSES:
         raise AttributionInputError(
             f"the target has {len(classes):,} different values, at most {MAX_CLASSES} classes are allowed: "
@@ -398,7 +336,8 @@ def _target(values: Any) -> np.ndarray:
         raise AttributionInputError(
             f"class {classes[counts.argmin()]} has one example: merge or drop rare classes, each needs two or more"
         )
-    return array
+    if len(target) < MIN_EXAMPLES:
+        raise AttributionInputError(f"{len(target)} examples are too few: give {MIN_EXAMPLES} or more")
 
 
 def _as_array(values: Any) -> np.ndarray:
@@ -421,8 +360,3 @@ def _check_names(names: tuple[str, str]) -> tuple[str, str]:
 def _title(columns: list[str], fallback: str) -> str:
     stems = {name.split(".")[0] for name in columns}
     return stems.pop() if len(stems) == 1 else fallback
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name[:40]) for name in names[:8])
-    return shown + (f" and {len(names) - 8:,} more" if len(names) > 8 else "") if names else "none"

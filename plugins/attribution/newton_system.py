@@ -36,9 +36,7 @@ class NewtonSystem:
         self.within_1 = _block(factor_1, mass_1 * self.scale_1.square() + 1.0 - free_1)
         self.within_2 = _block(factor_2.transpose(1, 2), mass_2 * self.scale_2.square() + 1.0 - free_2)
         across = factor_1.transpose(2, 3)[..., None] * factor_2[:, :, None, :, :]  # [b, n1, ny, n2, ny]
-        across.diagonal(dim1=2, dim2=4).add_(
-            coupling * self.scale_1[:, :, None, :] * self.scale_2[:, None, :, :]
-        )
+        across.diagonal(dim1=2, dim2=4).add_(coupling * self.scale_1[:, :, None, :] * self.scale_2[:, None, :, :])
         self.across = across.flatten(3)  # [b, n1, ny, n2 ny]
         self._factorise()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
@@ -15,13 +15,13 @@ from huggingface_hub.errors import EntryNotFoundError
 from .counts import JointCounts
 from .discretiser import Discretiser
 from .errors import AttributionInputError
-from .estimation import estimate, pointwise
+from .estimation import check_confidence, estimate, pointwise
 from .inputs import Streams, check_streams
 from .joint_probe import JointFit, joint_cross_fit
 from .probes import CrossFit, cross_fit
 from .quantisers import QuantiserKind, choose_bins, choose_kind, fit_quantiser
 from .report import AttributionReport, StreamReading
-from .verdicts import accuracy_test, judge
+from .verdicts import accuracy_test, check_costs, check_threshold, judge
 
 DISCRETISER_FILE = "discretiser.safetensors"
 KEPT_TOO_LITTLE = 0.7  # of what the probe reads
@@ -55,8 +55,15 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
         kinds = (quantiser, quantiser) if isinstance(quantiser, str) else tuple(quantiser)
         if len(kinds) != 2:
             raise AttributionInputError(f"quantiser is {quantiser!r}: give one name, or one for each stream")
-        if bins is not None and not 2 <= bins <= 50:
+        unknown = [kind for kind in kinds if kind not in get_args(QuantiserKind)]
+        if unknown:
+            raise AttributionInputError(
+                f"quantiser {unknown[0]!r} is unknown: choose from {', '.join(get_args(QuantiserKind))}"
+            )
+        if bins is not None and (not isinstance(bins, int) or not 2 <= bins <= 50):
             raise AttributionInputError(f"bins is {bins}: choose 2 to 50, or None to let the data decide")
+        check_confidence(confidence)
+        check_threshold(threshold)
         self.quantiser: tuple[Any, Any] = kinds[0], kinds[1]
         self.bins, self.confidence, self.threshold = bins, confidence, threshold
         self.device = torch.device("cpu")
@@ -120,7 +127,10 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
         """
         started = time.perf_counter()
         tell = callback or (lambda fraction, message: None)
+        if not 0 <= seed < 2**32:
+            raise AttributionInputError(f"seed is {seed}: choose a whole number from 0 to {2**32 - 1}")
         streams = check_streams(x1, x2, y, names)
+        check_costs(costs, streams.names)
         tell(0.01, "read the data")
         discretiser, counts, codes, readings, joint = self._discretise(streams, weights, seed, tell)
         fitted = time.perf_counter()
@@ -137,17 +147,15 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
         tell(1.0, "done")
         return report
 
-    def count(self, x1: Any, x2: Any, y: Any, *, weights: Any = None) -> JointCounts:
-        """Joint counts of more data under the fitted discretiser; counts of one discretiser can be merged."""
+    def count(self, x1: Any, x2: Any = None, y: Any = None, *, weights: Any = None) -> JointCounts:
+        """Joint counts of more data under the fitted discretiser; counts of one discretiser can be merged.
+
+        Args:
+            x1, x2, y: as for a call, but a shard may be small and of one class.
+        """
         discretiser = self._fitted()
-        streams = check_streams(x1, x2, y, discretiser.names)
-        counts = discretiser.count(streams.x1, streams.x2, streams.y)
-        if weights is None:
-            return counts
-        codes = (q(x) for q, x in zip(discretiser.quantisers, (streams.x1, streams.x2), strict=True))
-        index = {name: code for code, name in enumerate(discretiser.classes)}
-        labels = np.array([index[str(label)] for label in streams.y.tolist()])
-        return discretiser.empty_counts().update(*codes, labels, weights=weights)
+        streams = check_streams(x1, x2, y, discretiser.names, fitted=discretiser.categories)
+        return discretiser.count(streams, weights=weights)
 
     def explain(
         self,
@@ -187,14 +195,15 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
         bins = self.bins or choose_bins(len(y), len(classes))
         quantisers, codes, readings = [], [], []
         for source, (kind, x) in enumerate(zip(self.quantiser, sources, strict=True)):
-            chosen: QuantiserKind = choose_kind(x) if kind == "auto" else kind
+            categorical = streams.categories[source] is not None
+            chosen: QuantiserKind = choose_kind(x, categorical=categorical) if kind == "auto" else kind
             tell(0.65 + 0.02 * source, "quantising")
             quantiser, coded = fit_quantiser(chosen, x, pair[source], joint, source, bins=bins, seed=seed)
             quantisers.append(quantiser)
             codes.append(coded)
             readings.append((chosen, pair[source]))
         labels = tuple(str(name) for name in classes.tolist())
-        discretiser = Discretiser((quantisers[0], quantisers[1]), labels, streams.names)
+        discretiser = Discretiser((quantisers[0], quantisers[1]), labels, streams.names, streams.categories)
         counts = discretiser.empty_counts().update(codes[0], codes[1], y, weights=weights)
         return discretiser, counts, (codes[0], codes[1], y), readings, joint
 
@@ -222,7 +231,7 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
             classes=discretiser.classes,
             quantities=estimates.quantities,
             verdicts=judge(estimates, discretiser.names, threshold=self.threshold, costs=costs),
-            accuracy=accuracy_test(counts.table, seed=seed),
+            accuracy=accuracy_test(counts.table, sample_size=estimates.sample_size, seed=seed),
             readings=readings,
             joint_information=joint_information,
             examples=len(streams.y) if streams else round(counts.total),

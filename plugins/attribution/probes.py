@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -14,11 +15,13 @@ from sklearn.model_selection import StratifiedKFold
 from .errors import AttributionInputError
 
 Callback = Callable[[float, str], None]
+Check = Callable[[], None]
 
 FOLDS = 5
 INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 MAX_ITERATIONS = 300
 ITERATIONS_PER_CHECK = 50
+OPERATIONS_PER_CHECK = 1.5e9  # about a third of a second on one core, so that Stop is heard in time
 TOLERANCE = 1e-3
 PENALTY_ROWS = 4000
 QUADRATIC_MAX_COLUMNS = 16
@@ -125,16 +128,17 @@ def cross_fit(
     penalty = None
     fold_probes = []
     for fold, (train, test) in enumerate(splitter.split(x, y)):
+        check = partial(tell, fold / (folds + 1), "probing")
         mapped = Features.fit(x[train], quadratic=quadratic)
         inner, outer = mapped(x[train]), mapped(x[test])
         if penalty is None:
-            penalty = _choose_penalty(inner, y[train], seed, tell)
-        probe = _fit(mapped, inner, y[train], penalty, tell)
+            penalty = _choose_penalty(inner, y[train], seed, check)
+        probe = Probe(mapped, *_fit_model(inner, y[train], penalty, check))
         log_posterior[test] = _log_softmax(outer @ probe.coefficients.T + probe.intercepts)
         fold_probes.append((probe, test))
-        tell((fold + 1) / (folds + 1), "probing")
     mapped = Features.fit(x, quadratic=quadratic)
-    probe = _fit(mapped, mapped(x), y, penalty or 1.0, tell)
+    check = partial(tell, folds / (folds + 1), "probing")
+    probe = Probe(mapped, *_fit_model(mapped(x), y, penalty or 1.0, check))
     return CrossFit(log_posterior, probe, tuple(fold_probes), *_usable_information(log_posterior, y))
 
 
@@ -146,7 +150,7 @@ def _usable_information(log_posterior: np.ndarray, y: np.ndarray) -> tuple[float
     return float(gain.mean()), float(gain.std() / np.sqrt(len(y))), accuracy
 
 
-def _choose_penalty(x: np.ndarray, y: np.ndarray, seed: int, tell: Callback) -> float:
+def _choose_penalty(x: np.ndarray, y: np.ndarray, seed: int, check: Check) -> float:
     """The penalty with the least held-out loss on one split of the first training set."""
     x, y = x[:PENALTY_ROWS], y[:PENALTY_ROWS]  # stratified folds are shuffled: the first rows are a sample
     if np.unique(y, return_counts=True)[1].min() < 2:
@@ -154,26 +158,24 @@ def _choose_penalty(x: np.ndarray, y: np.ndarray, seed: int, tell: Callback) -> 
     train, test = next(StratifiedKFold(2, shuffle=True, random_state=seed).split(x, y))
 
     def loss(penalty: float) -> float:
-        model = _fit_model(x[train], y[train], penalty, tell)
+        model = _fit_model(x[train], y[train], penalty, check)
         log_posterior = _log_softmax(x[test] @ model[0].T + model[1])
         return -float(log_posterior[np.arange(len(test)), y[test]].mean())
 
     return min(INVERSE_PENALTIES, key=loss)
 
 
-def _fit(features: Features, x: np.ndarray, y: np.ndarray, penalty: float, tell: Callback) -> Probe:
-    return Probe(features, *_fit_model(x, y, penalty, tell))
-
-
-def _fit_model(x: np.ndarray, y: np.ndarray, penalty: float, tell: Callback) -> tuple[np.ndarray, np.ndarray]:
+def _fit_model(x: np.ndarray, y: np.ndarray, penalty: float, check: Check) -> tuple[np.ndarray, np.ndarray]:
     """Logistic regression in short runs, so that a caller can stop it; coefficients [c, d] and intercepts [c]."""
-    model = LogisticRegression(C=penalty, warm_start=True, tol=TOLERANCE, max_iter=ITERATIONS_PER_CHECK)
+    per_iteration = 4 * x.size * len(np.unique(y))
+    short_run = int(np.clip(OPERATIONS_PER_CHECK / per_iteration, 4, ITERATIONS_PER_CHECK))
+    model = LogisticRegression(C=penalty, warm_start=True, tol=TOLERANCE, max_iter=short_run)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for _ in range(MAX_ITERATIONS // ITERATIONS_PER_CHECK):
+        for _ in range(MAX_ITERATIONS // short_run):
             model.fit(x, y)
-            tell(0.0, "fitting a probe")
-            if model.n_iter_.max() < ITERATIONS_PER_CHECK:
+            check()
+            if model.n_iter_.max() < short_run:
                 break
     coefficients, intercepts = model.coef_, model.intercept_
     if len(coefficients) == 1:  # two classes: one log-odds

@@ -33,6 +33,11 @@ class Quantiser(Protocol):
     @property
     def symbols(self) -> int: ...
 
+    @property
+    def columns(self) -> int:
+        """d, of the rows that it takes."""
+        ...
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Codes 0..symbols-1 of rows [n, d]; int64, [n]."""
         ...
@@ -58,9 +63,15 @@ class SymbolQuantiser:
     def symbols(self) -> int:
         return len(self.values)
 
+    @property
+    def columns(self) -> int:
+        return self.values.shape[1]
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        codes = _nearest(x, self.values)
-        if not np.array_equal(self.values[codes], x):
+        codes = np.full(len(x), -1)
+        for code, value in enumerate(self.values):  # exact: a distance loses the last digits of large numbers
+            codes[(x == value).all(axis=1)] = code
+        if (codes < 0).any():
             raise AttributionInputError("this stream holds a value that the fitted discretiser has not seen")
         return codes
 
@@ -82,6 +93,10 @@ class QuantileQuantiser:
     @property
     def symbols(self) -> int:
         return len(self.edges) + 1
+
+    @property
+    def columns(self) -> int:
+        return 1
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.edges, x[:, 0], side="right")
@@ -119,6 +134,10 @@ class PosteriorQuantiser:
     def symbols(self) -> int:
         return len(self.centres)
 
+    @property
+    def columns(self) -> int:
+        return len(self.probe.features.mean)
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         log_posterior = self.probe.log_posterior(x)
         scores = self.embedding(x, log_posterior) @ self.direction
@@ -147,12 +166,18 @@ class KMeansQuantiser:
     def symbols(self) -> int:
         return len(self.centres)
 
+    @property
+    def columns(self) -> int:
+        return len(self.mean)
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return _nearest((_unit_rows(x) - self.mean) @ self.components.T, self.centres)
 
 
-def choose_kind(x: np.ndarray) -> QuantiserKind:
-    """What "auto" means: symbols for a few distinct whole numbers, quantiles for one number, else posteriors."""
+def choose_kind(x: np.ndarray, *, categorical: bool = False) -> QuantiserKind:
+    """What "auto" means: symbols for categories and a few whole numbers, quantiles for one number, else posteriors."""
+    if categorical:
+        return "symbols"
     if x.shape[1] <= 2 and len(x):
         whole = np.array_equal(x, np.rint(x))
         if whole and len(np.unique(x, axis=0)) <= AUTO_SYMBOLS:

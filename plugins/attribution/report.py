@@ -122,7 +122,7 @@ class AttributionReport:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AttributionReport:
         """The report that `to_dict` gave, without its pointwise scores."""
-        version = values.get("schema_version")
+        version = values.get("schema_version") if isinstance(values, dict) else None
         if version != SCHEMA_VERSION:
             raise AttributionInputError(
                 f"this report has schema version {version}, this program reads {SCHEMA_VERSION}: run it again"
@@ -136,7 +136,7 @@ class AttributionReport:
             for name in ("names", "classes", "shape", "warnings"):
                 fields[name] = tuple(values[name])
             return cls(**fields)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise AttributionInputError(f"this is not an attribution report ({error})") from error
 
     @classmethod

@@ -51,8 +51,8 @@ def as_joint(joint: ArrayLike | Tensor) -> tuple[Tensor, tuple[int, ...]]:
         AttributionInputError: wrong number of dimensions, no numbers, NaN, negative or empty tables.
     """
     try:
-        # Lists go through numpy: torch would read them as float32.
-        table = joint if isinstance(joint, Tensor) else torch.as_tensor(np.asarray(joint))
+        # Lists go through numpy: torch would read them as float32. It cannot read views that run backwards.
+        table = joint if isinstance(joint, Tensor) else torch.as_tensor(np.ascontiguousarray(joint))
     except (TypeError, ValueError, RuntimeError) as error:
         raise AttributionInputError(
             f"the joint table cannot be read as numbers ({error}): give an array [..., n1, n2, ny]"

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from .errors import AttributionInputError
-from .estimation import Estimate, Estimates, samples_needed, samples_to_resolve
+from .estimation import Estimate, Estimates, is_unweighted, samples_needed, samples_to_resolve
 
 Decision = Literal["drop", "keep", "keep as failover", "needs early fusion", "inconclusive"]
 
@@ -82,17 +82,25 @@ def judge(
         threshold: bits below which a loss does not matter.
         costs: dollars per month by stream name.
     """
-    if not 0 < threshold < 100:
-        raise AttributionInputError(f"threshold is {threshold}: it is a positive number of bits, 0.03 by default")
-    for name, cost in (costs or {}).items():
-        if name not in names:
-            raise AttributionInputError(f"a cost is given for {name!r}: the streams are {' and '.join(names)}")
-        if not np.isfinite(cost) or cost <= 0:
-            raise AttributionInputError(f"the cost of {name} is {cost}: give dollars per month above zero")
+    check_threshold(threshold)
+    check_costs(costs, names)
     return (
         _judge_stream(1, estimates, names, threshold, (costs or {}).get(names[0])),
         _judge_stream(2, estimates, names, threshold, (costs or {}).get(names[1])),
     )
+
+
+def check_threshold(threshold: float) -> None:
+    if not 0 < threshold < 100:
+        raise AttributionInputError(f"threshold is {threshold}: it is a positive number of bits, 0.03 by default")
+
+
+def check_costs(costs: dict[str, float] | None, names: tuple[str, str]) -> None:
+    for name, cost in (costs or {}).items():
+        if name not in names:
+            raise AttributionInputError(f"a cost is given for {name!r}: the streams are {' and '.join(names)}")
+        if not isinstance(cost, int | float) or not np.isfinite(cost) or cost <= 0:
+            raise AttributionInputError(f"the cost of {name} is {cost!r}: give dollars per month above zero")
 
 
 def _judge_stream(
@@ -138,10 +146,20 @@ def _decide(stream: int, estimates: Estimates, names: tuple[str, str], threshold
     return "inconclusive", f"removing {name} loses {interval}: the interval straddles {threshold:g} bits"
 
 
-def accuracy_test(table: np.ndarray, *, splits: int = 10, seed: int = 0) -> AccuracyTest:
-    """Drop-the-modality accuracy from joint counts, [n1, n2, ny]."""
+def accuracy_test(
+    table: np.ndarray, *, sample_size: float | None = None, splits: int = 10, seed: int = 0
+) -> AccuracyTest:
+    """Drop-the-modality accuracy from joint counts, [n1, n2, ny].
+
+    Args:
+        sample_size: effective, where examples were weighted: that many are drawn from the table.
+    """
     rng = np.random.default_rng(seed)
-    counts = np.rint(table).astype(np.int64)
+    if sample_size is None or is_unweighted(table, sample_size):
+        counts = np.rint(table).astype(np.int64)
+    else:
+        drawn = rng.multinomial(round(sample_size), table.reshape(-1) / table.sum())
+        counts = drawn.reshape(table.shape)
     flat = counts.reshape(-1)
     if flat.sum() < 2:
         raise AttributionInputError("an accuracy test needs two examples or more")

@@ -87,8 +87,7 @@ def resolve_attention(
     failure = _probe(backend, place, number_format, head_dim)
     if failure is not None:
         raise UnavailableError(
-            f"Attention {backend!r} cannot run on {place} with {number_format} and head size {head_dim}: "
-            f"{failure}.",
+            f"Attention {backend!r} cannot run on {place} with {number_format} and head size {head_dim}: {failure}.",
             _USE_INSTEAD,
         )
     return AttentionChoice(backend, f"asked for, and it works on {place}", backend)
@@ -375,9 +374,7 @@ def _transformers_xformers(
     extras = ("softcap", "position_bias", "cache", "s_aux")
     unknown = [name for name in extras if kwargs.get(name) is not None] + ["dropout"] * bool(dropout)
     if unknown:
-        raise UnavailableError(
-            f"The xformers attention does not take {', '.join(unknown)}.", "Use attention='sdpa'."
-        )
+        raise UnavailableError(f"The xformers attention does not take {', '.join(unknown)}.", "Use attention='sdpa'.")
     groups = query.shape[1] // key.shape[1]
     key, value = (part.repeat_interleave(groups, dim=1) if groups > 1 else part for part in (key, value))
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
@@ -385,8 +382,6 @@ def _transformers_xformers(
         ops = _xformers_ops()
         parts = [part.transpose(1, 2) for part in (query, key, value)]
         # Aligned at the upper left, like SDPA's causal flag.
-        return ops.memory_efficient_attention(
-            *parts, attn_bias=ops.LowerTriangularMask(), scale=scaling
-        ), None
+        return ops.memory_efficient_attention(*parts, attn_bias=ops.LowerTriangularMask(), scale=scaling), None
     output = _xformers(query, key, value, attention_mask, scaling)
     return output.transpose(1, 2).contiguous(), None

@@ -21,9 +21,7 @@ def cost_per_unit(seconds: float, dollars_per_hour: float, units: float) -> floa
     """Dollars per unit (a minute of video, a thousand frames, a table) when `seconds` produced `units`."""
     _require_amount("units", units)
     if units == 0:
-        raise InputError(
-            "units is 0, and a price per unit needs at least some output: give a number above 0."
-        )
+        raise InputError("units is 0, and a price per unit needs at least some output: give a number above 0.")
     return cost_of(seconds, dollars_per_hour) / units
 
 

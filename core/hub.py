@@ -120,9 +120,7 @@ def _check_shards(index: Path) -> None:
         raise InputError(f"{index} is not a safetensors index; download the checkpoint again.") from error
     outside = [shard for shard in shards if not isinstance(shard, str) or Path(shard).name != shard]
     if outside:
-        raise InputError(
-            f"{index} names the file {outside[0]!r} outside its folder; do not use this checkpoint."
-        )
+        raise InputError(f"{index} names the file {outside[0]!r} outside its folder; do not use this checkpoint.")
     missing = sorted(shard for shard in shards if not (index.parent / shard).is_file())
     if missing:
         raise UnavailableError(
@@ -212,9 +210,7 @@ def _explain(error: Exception, repo_id: str, revision: str | None, local_files_o
             f"{what} is not in the Hub cache and the Hub cannot be reached.",
             "Check the network connection, or give a folder.",
         )
-    network = isinstance(error, (errors.HfHubHTTPError, OSError)) or type(error).__module__.startswith(
-        "httpx"
-    )
+    network = isinstance(error, (errors.HfHubHTTPError, OSError)) or type(error).__module__.startswith("httpx")
     if network:
         return UnavailableError(f"Fetching {what} failed: {error}.", "Try again later, or give a folder.")
     return error

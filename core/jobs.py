@@ -40,9 +40,7 @@ class JobStopped(Exception):  # noqa: N818 (it is not an error)
 class JobContext:
     """What work sees of its job: a folder to write to, ways to report, and whether to stop."""
 
-    def __init__(
-        self, job_id: str, directory: Path, report: Callable[..., None], stop_event: threading.Event
-    ) -> None:
+    def __init__(self, job_id: str, directory: Path, report: Callable[..., None], stop_event: threading.Event) -> None:
         self.id = job_id
         self.directory = directory
         self.stop_event = stop_event
@@ -120,8 +118,7 @@ class JobStore:
         self._entries = {job.id: _finished_entry(job) for job in read_jobs(self.directory)}
         self._evict()
         self._threads = [
-            threading.Thread(target=self._serve, name=f"quartet-job-{number}", daemon=True)
-            for number in range(workers)
+            threading.Thread(target=self._serve, name=f"quartet-job-{number}", daemon=True) for number in range(workers)
         ]
         for thread in self._threads:
             thread.start()
@@ -166,9 +163,7 @@ class JobStore:
         """All jobs that are kept, newest first, of one technique or of all; not for a public page."""
         self._evict()
         with self._changed:
-            jobs = [
-                self._snapshot(entry) for entry in self._entries.values() if slug in (None, entry.job.slug)
-            ]
+            jobs = [self._snapshot(entry) for entry in self._entries.values() if slug in (None, entry.job.slug)]
         return tuple(sorted(jobs, key=lambda job: job.created, reverse=True))
 
     def stop(self, job_id: str) -> Job:
@@ -264,9 +259,7 @@ class JobStore:
 
     def _find(self, job_id: str) -> _Entry:
         if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
-            raise InputError(
-                "This is not a job's id, which is 16 letters, digits, - or _: copy the whole link again."
-            )
+            raise InputError("This is not a job's id, which is 16 letters, digits, - or _: copy the whole link again.")
         if job_id not in self._entries:
             raise InputError("There is no such job, or its results are no longer kept: run it again.")
         return self._entries[job_id]
@@ -333,9 +326,7 @@ def data_directory() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     state = folder.lstat()
     if hasattr(os, "getuid") and (folder.is_symlink() or state.st_uid != owner or state.st_mode & 0o077):
-        raise QuartetError(
-            f"{folder} can be read by others: delete it, or set QUARTET_DATA_DIR to another folder."
-        )
+        raise QuartetError(f"{folder} can be read by others: delete it, or set QUARTET_DATA_DIR to another folder.")
     return folder
 
 

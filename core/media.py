@@ -106,9 +106,7 @@ class Clip:
     def __post_init__(self) -> None:
         shape = self.frames.shape
         if self.frames.dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or 0 in shape:
-            raise InputError(
-                f"frames are {self.frames.dtype} {list(shape)}; they must be uint8 [T, H, W, 3]."
-            )
+            raise InputError(f"frames are {self.frames.dtype} {list(shape)}; they must be uint8 [T, H, W, 3].")
         _check_fps(self.fps)
 
     @property
@@ -240,8 +238,7 @@ def _check_seconds(seconds: float, limits: VideoLimits) -> None:
 def _check_count(frames: int, limits: VideoLimits) -> None:
     if frames > limits.max_frames:
         raise LimitError(
-            f"The clip has {frames} frames or more, limit {limits.max_frames}: "
-            "trim it or lower the frame rate."
+            f"The clip has {frames} frames or more, limit {limits.max_frames}: trim it or lower the frame rate."
         )
 
 
@@ -254,9 +251,7 @@ def _check_memory(frames: int, pixels: int, limits: VideoLimits) -> None:
         )
 
 
-def _decoded(
-    container: InputContainer, stream: VideoStream, info: VideoInfo
-) -> Iterator[tuple[VideoFrame, float]]:
+def _decoded(container: InputContainer, stream: VideoStream, info: VideoInfo) -> Iterator[tuple[VideoFrame, float]]:
     """Each frame with the time at which it ends, in seconds from the first frame."""
     start: float | None = None
     count = 0
@@ -284,9 +279,7 @@ def _falls_short(end: float, container: InputContainer, stream: VideoStream, inf
 
 
 def _damaged(frames: int) -> InputError:
-    return InputError(
-        f"The video is cut off or damaged: only {frames} frames can be read. Export or upload it again."
-    )
+    return InputError(f"The video is cut off or damaged: only {frames} frames can be read. Export or upload it again.")
 
 
 def _upright(frame: VideoFrame) -> np.ndarray:
@@ -342,9 +335,7 @@ def _check_fps(fps: float) -> Fraction:
 def _check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
     right = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3
     if not right or frame.shape[-1] != 3 or 0 in frame.shape:
-        found = (
-            f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        )
+        found = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
         raise InputError(f"A frame is {found}; it must be uint8 RGB [H, W, 3].")
     if frame.shape != shape:
         raise InputError(f"Frames differ in size: {list(frame.shape)} after {list(shape)}.")

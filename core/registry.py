@@ -73,9 +73,7 @@ class PluginSpec:
         for name in ("pipeline", "page"):
             _require_dotted(getattr(self, name))
         if not self.min_memory_gb >= 0:
-            raise InputError(
-                f"min_memory_gb of plugin {self.slug!r} is {self.min_memory_gb}: give 0 or above."
-            )
+            raise InputError(f"min_memory_gb of plugin {self.slug!r} is {self.min_memory_gb}: give 0 or above.")
         for name in self.published:
             if not _FILE_NAME.fullmatch(name):
                 raise InputError(f"published file {name!r} is not a plain file name: leave folders out.")
@@ -169,12 +167,17 @@ def describe_failure(error: BaseException, path: str) -> PluginFailure:
                 f"There is no module {error.name!r}, which the catalogue names.",
                 "Check the dotted path in the catalogue, or install the package that brings it.",
             )
+        if error.name.partition(".")[0] == module.partition(".")[0]:
+            return PluginFailure(
+                f"{module} needs the module {error.name!r}, which is missing from its own package.",
+                "The installation is incomplete: install it again.",
+            )
         return PluginFailure(
             f"The Python package that provides {error.name!r} is not installed.",
             f"Install it (often: pip install {error.name.partition('.')[0]}) and start the app again.",
         )
     return PluginFailure(
-        f"{path} failed to import: {type(error).__name__}: {error}",
+        f"{path} failed: {type(error).__name__}: {error}",
         f'Run: python -c "import {module}" to see where, repair it, and start the app again.',
     )
 
@@ -247,9 +250,7 @@ class PipelineCache:
             self._recent.clear()
         _release_memory()
 
-    def _key(
-        self, slug: str, checkpoint: str | os.PathLike[str] | None, kwargs: dict[str, Any]
-    ) -> tuple[Any, ...]:
+    def _key(self, slug: str, checkpoint: str | os.PathLike[str] | None, kwargs: dict[str, Any]) -> tuple[Any, ...]:
         source = find(slug).checkpoint if checkpoint is None else os.fspath(checkpoint)
         key = (slug, source, tuple(sorted(kwargs.items(), key=lambda item: item[0])))
         try:
@@ -278,16 +279,12 @@ class PipelineCache:
 
 def cache_from_environment(environ: Mapping[str, str] = os.environ) -> PipelineCache:
     """A cache as QUARTET_LOAD_POLICY and QUARTET_MAX_PIPELINES say; on ZeroGPU eager, else lazy, if unset."""
-    policy = environ.get("QUARTET_LOAD_POLICY") or (
-        "eager" if _truthy(environ.get("SPACES_ZERO_GPU")) else "lazy"
-    )
+    policy = environ.get("QUARTET_LOAD_POLICY") or ("eager" if _truthy(environ.get("SPACES_ZERO_GPU")) else "lazy")
     capacity = environ.get("QUARTET_MAX_PIPELINES") or str(DEFAULT_CAPACITY)
     if policy not in ("lazy", "eager"):
         raise InputError(f"QUARTET_LOAD_POLICY is {policy!r}: set it to lazy or eager, or leave it out.")
     if not re.fullmatch(r"[1-9][0-9]{0,3}", capacity):
-        raise InputError(
-            f"QUARTET_MAX_PIPELINES is {capacity!r}: set it to a whole number from 1, or leave it out."
-        )
+        raise InputError(f"QUARTET_MAX_PIPELINES is {capacity!r}: set it to a whole number from 1, or leave it out.")
     return PipelineCache(int(capacity), policy)
 
 
@@ -338,9 +335,7 @@ def _load_entry_point(name: str) -> Any:
             "Install the package that brings it, or take the name out of QUARTET_PLUGINS.",
         )
     if len({point.value for point in points}) > 1:
-        raise QuartetError(
-            f"Several installed packages offer a plugin named {name!r}: uninstall all but one."
-        )
+        raise QuartetError(f"Several installed packages offer a plugin named {name!r}: uninstall all but one.")
     return points[0].load()
 
 

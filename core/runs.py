@@ -83,17 +83,13 @@ class RunRecord:
         try:
             document = json.loads(text)
         except ValueError as error:
-            raise InputError(
-                f"This is not a run record, it is not even JSON ({error}): choose a run.json."
-            ) from error
+            raise InputError(f"This is not a run record, it is not even JSON ({error}): choose a run.json.") from error
         if not isinstance(document, dict):
             raise InputError("This is not a run record: a run.json holds one JSON object.")
         known = {item.name for item in dataclasses.fields(cls)}
         missing = {"plugin", "params", "device"} - document.keys()
         if missing:
-            raise InputError(
-                f"This is not a run record, it lacks {', '.join(sorted(missing))}: choose a run.json."
-            )
+            raise InputError(f"This is not a run record, it lacks {', '.join(sorted(missing))}: choose a run.json.")
         return cls(**{name: value for name, value in document.items() if name in known})
 
     def write(self, path: Path) -> Path:
@@ -120,9 +116,7 @@ def build_run_record(
     run = to_plain(pipeline_run)
     missing = {"params", "device"} - run.keys()
     if missing:
-        raise InputError(
-            f"The run of {plugin} lacks {', '.join(sorted(missing))}: a pipeline's .run must say."
-        )
+        raise InputError(f"The run of {plugin} lacks {', '.join(sorted(missing))}: a pipeline's .run must say.")
     measured = ("params", "device", "seed", "attention", "timings", "peak_memory_bytes")
     named: dict[str, Any] = {
         "plugin": plugin,

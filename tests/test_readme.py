@@ -103,10 +103,24 @@ def test_every_link_to_a_file_leads_to_one() -> None:
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-def test_the_python_lines_print_what_the_readme_says() -> None:
-    (code,), (printed,) = blocks("python"), blocks("text")
+def run_python(code: str) -> str:
+    """What the lines print in a process of their own."""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.stdout == printed, done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_pipeline_lines_end_in_a_verdict_for_each_stream() -> None:
+    pipeline_lines, _ = blocks("python")
+    printed = run_python(pipeline_lines)
+    assert "**thermal: keep**" in printed
+    assert "**colour: needs early fusion**" in printed
+
+
+def test_the_decompose_lines_print_what_the_readme_says() -> None:
+    _, decompose_lines = blocks("python")
+    (expected,) = blocks("text")
+    assert run_python(decompose_lines) == expected
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

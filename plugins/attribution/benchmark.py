@@ -28,7 +28,8 @@ LIMIT_SECONDS = 60.0  # what a solver may be expected to take at the next size
 SLOW_SECONDS = 5.0  # is run once, not in every round
 GROWTH = 1.5  # of a solver's time with the number of cells, to guess whether the next size is over the limit
 BARS = {"5x5x4 x 1000": 3.0, "10x10x10": 0.05, "50x50x10": 2.0}  # seconds on one core
-SPEED_UP, SPEED_UP_AT = 20.0, "10x10x10"
+# Of the model as dit and the textbooks write it. The lifted one, which we added, is listed beside it and not judged.
+SPEED_UP, SPEED_UP_AT, JUDGED = 20.0, "10x10x10", ("Clarabel", "dit cone")
 
 Tell = Callable[[str], None]
 
@@ -90,7 +91,15 @@ def run_benchmark(seeds: range, *, repeats: int, device: str, tell: Tell) -> dic
     Returns:
         A JSON-able report: machine, rows, notes, failures.
     """
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        return _benchmark(seeds, repeats, device, tell)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _benchmark(seeds: range, repeats: int, device: str, tell: Tell) -> dict[str, Any]:
     started = time.perf_counter()
     notes: list[str] = []
     solvers = _solvers(device, notes)
@@ -104,6 +113,7 @@ def run_benchmark(seeds: range, *, repeats: int, device: str, tell: Tell) -> dic
         rows += _summarise(name, size, runs, rate)
         for solver, taken in runs.items():
             last[solver] = int(np.prod(size[-3:])), float(np.median([run.total_seconds for run in taken.values()]))
+    notes += _against_the_fastest(rows)
     return {
         "machine": machine(device),
         "float64_gflops": rate / 1e9,
@@ -282,6 +292,17 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
+def _against_the_fastest(rows: list[Row]) -> list[str]:
+    """What is left of the speed-up at each size against whichever exact solver is fastest there."""
+    notes = []
+    for size in dict.fromkeys(row.size for row in rows):
+        others = [row for row in rows if row.size == size and row.solver not in (OURS, PAPER)]
+        if others:
+            fastest = min(others, key=lambda row: row.ratio)
+            notes.append(f"{size}: {fastest.ratio:.1f} times the speed of the fastest other, {fastest.solver}")
+    return notes
+
+
 def _failures(rows: list[Row]) -> list[str]:
     """The bars that were missed, one sentence each."""
     failures = []
@@ -289,8 +310,7 @@ def _failures(rows: list[Row]) -> list[str]:
     for size, bar in BARS.items():
         if ours[size].median > bar:
             failures.append(f"{size} takes {ours[size].median:.3f} s, the bar is {bar} s")
-    textbook = [row for row in rows if row.size == SPEED_UP_AT and row.solver in ("Clarabel", "dit cone")]
-    for row in textbook:
+    for row in (row for row in rows if row.size == SPEED_UP_AT and row.solver in JUDGED):
         if row.ratio < SPEED_UP:
             failures.append(f"{SPEED_UP_AT} is {row.ratio:.1f} times faster than {row.solver}, the bar is {SPEED_UP}")
     return failures

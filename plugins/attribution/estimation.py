@@ -44,7 +44,7 @@ RELIABLE_SAMPLES_PER_CELL = 5.0
 MINIMUM_SAMPLES_PER_CELL = 1.0
 HALF_SPLITS = 10
 SHUFFLES = 100
-TABLES_PER_STEP = 10  # solved between two calls of the callback
+CELLS_PER_STEP = 10_000  # solved between two calls of the callback, and at least ten tables
 
 
 @dataclass(frozen=True)
@@ -226,8 +226,9 @@ def _solve_many(
 ) -> np.ndarray:
     """Terms of many tables, [m, 4], in steps."""
     parts = []
-    for start in range(0, len(tables), TABLES_PER_STEP):
-        batch = torch.as_tensor(tables[start : start + TABLES_PER_STEP], dtype=torch.float64, device=device)
+    step = max(10, CELLS_PER_STEP // tables[0].size)
+    for start in range(0, len(tables), step):
+        batch = torch.as_tensor(tables[start : start + step], dtype=torch.float64, device=device)
         parts.append(_terms(decompose(batch)))
         if callback:
             callback((start + len(batch)) / len(tables), "resampling")

@@ -90,11 +90,10 @@ def _solve_chunk(margins: Marginals, tol: float) -> Solution:
     iterations = torch.zeros(len(multipliers), dtype=torch.int64, device=multipliers.device)
     for iteration in range(MAX_ITERATIONS + 1):
         residuals = _residuals(state)
-        error = torch.stack([r.abs().flatten(1).amax(dim=1) for r in residuals]).amax(dim=0)
-        complementarity = (state.A * state.s).sum(dim=(1, 2))
-        done = (complementarity < tol) & (error < RESIDUAL_TOLERANCE)
-        if iteration == MAX_ITERATIONS:
-            done = torch.ones_like(done)
+        done = ((state.A * state.s).sum(dim=(1, 2)) < tol) | (iteration == MAX_ITERATIONS)
+        if done.any() and iteration < MAX_ITERATIONS:
+            error = torch.stack([r.abs().flatten(1).amax(dim=1) for r in residuals]).amax(dim=0)
+            done &= error < RESIDUAL_TOLERANCE
         if done.any():
             finished = state.index[done]
             potential_1[finished], potential_2[finished] = state.potential_1[done], state.potential_2[done]

@@ -50,7 +50,7 @@ class NewtonSystem:
         step_1, step_2 = self._solve(right_1, right_2)
         if refine:
             flat = self.across.flatten(1, 2)
-            image_1 = self.within_1 @ step_1 + self.across @ step_2.flatten(1, 2)[:, None]
+            image_1 = self.within_1 @ step_1 + (flat @ step_2.flatten(1, 2)).view_as(step_1)
             image_2 = self.within_2 @ step_2 + (flat.mT @ step_1.flatten(1, 2)).view_as(step_2)
             more_1, more_2 = self._solve(right_1 - image_1, right_2 - image_2)
             step_1, step_2 = step_1 + more_1, step_2 + more_2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -56,7 +58,7 @@ def test_swapping_the_sources_swaps_the_unique_parts(table: np.ndarray) -> None:
 
 @EXAMPLES
 @given(tables(), st.randoms(use_true_random=False))
-def test_names_of_symbols_do_not_matter(table: np.ndarray, random) -> None:  # noqa: ANN001
+def test_names_of_symbols_do_not_matter(table: np.ndarray, random: Random) -> None:
     order = [random.sample(range(size), size) for size in table.shape]
     assert_same(decompose(table), decompose(table[np.ix_(*order)]))
 
@@ -138,17 +140,18 @@ def test_closed_form_measures_obey_the_same_identities(table: np.ndarray) -> Non
         assert float(result.gap) == 0
 
 
+Rows = list[tuple[int, int, int]]
 CODES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 3)), min_size=1, max_size=60)
 
 
-def count(rows: list[tuple[int, int, int]]) -> JointCounts:
+def count(rows: Rows) -> JointCounts:
     counts = JointCounts(3, 2, 4)
     return counts.update(*np.array(rows, dtype=np.int64).T) if rows else counts
 
 
 @EXAMPLES
 @given(CODES, st.integers(0, 60))
-def test_merged_shards_are_exactly_the_whole(rows: list[tuple[int, int, int]], cut: int) -> None:
+def test_merged_shards_are_exactly_the_whole(rows: Rows, cut: int) -> None:
     merged, whole = count(rows[:cut]).merge(count(rows[cut:])), count(rows)
     assert np.array_equal(merged.table, whole.table)
     assert merged.sum_of_squared_weights == whole.sum_of_squared_weights
@@ -158,7 +161,7 @@ def test_merged_shards_are_exactly_the_whole(rows: list[tuple[int, int, int]], c
 
 @EXAMPLES
 @given(CODES, CODES, CODES)
-def test_merging_is_associative_and_commutative(a, b, c) -> None:  # noqa: ANN001
+def test_merging_is_associative_and_commutative(a: Rows, b: Rows, c: Rows) -> None:
     first, second, third = count(a), count(b), count(c)
     left, right = first.merge(second).merge(third), first.merge(second.merge(third))
     assert np.array_equal(left.table, right.table)

@@ -9,7 +9,7 @@ import pytest
 
 from core import registry
 from core.errors import InputError, QuartetError, UnavailableError
-from core.registry import PipelineCache, PluginSpec
+from core.registry import PipelineCache, PluginSpec, describe_failure
 
 VALID: dict[str, Any] = {
     "slug": "toy",
@@ -350,3 +350,11 @@ def test_an_environment_that_makes_no_sense_is_refused_by_name(environ):
     (name,) = environ
     with pytest.raises(InputError, match=name):
         registry.cache_from_environment(environ)
+
+
+def test_a_missing_part_of_an_installed_package_is_not_called_another_package() -> None:
+    error = ModuleNotFoundError("No module named 'apps.charts'", name="apps.charts")
+    failure = describe_failure(error, "apps.attribution:build_page")
+    assert "'apps.charts'" in failure.reason
+    assert "missing from its own package" in failure.reason
+    assert "pip install" not in failure.how_to_fix

@@ -28,7 +28,7 @@ NOTHING_LOST = 0.01  # accuracy; what the usual test takes for "it can go"
 
 
 def short_labels(names: Sequence[str]) -> dict[str, str]:
-    """Atoms by the streams' names, short enough for an axis."""
+    """Atoms by the streams' names, short enough for an axis; not escaped."""
     return {
         "redundancy": "Redundant",
         "unique_1": f"Only {names[0]}",
@@ -81,10 +81,11 @@ def atoms_legend(*, truth: bool) -> str:
 
 def stack_figure(report: Any) -> go.Figure:
     """What both streams, and each alone, say about the target: atoms stacked, with the interval of the sum."""
-    labels, quantities = short_labels(report.names), report.quantities
+    first, second = (escape(name) for name in report.names)  # plotly reads markup in text
+    labels, quantities = short_labels((first, second)), report.quantities
     rows = {
-        f"{report.names[1]} alone": ("information_2", ("redundancy", "unique_2")),
-        f"{report.names[0]} alone": ("information_1", ("redundancy", "unique_1")),
+        f"{second} alone": ("information_2", ("redundancy", "unique_2")),
+        f"{first} alone": ("information_1", ("redundancy", "unique_1")),
         "both": ("total", ATOMS),
     }
     figure = go.Figure()
@@ -116,7 +117,7 @@ def stack_figure(report: Any) -> go.Figure:
 
 def atoms_figure(quantities: dict[str, Any], names: Sequence[str], truth: dict[str, float] | None = None) -> go.Figure:
     """The four atoms with their intervals; the grey band is where shuffled data lands, a diamond is the truth."""
-    labels = short_labels(names)
+    labels = short_labels([escape(name) for name in names])
     order = ATOMS[::-1]
     axis = [labels[atom] for atom in order]
     estimates = [quantities[atom] for atom in order]

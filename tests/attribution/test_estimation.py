@@ -74,7 +74,7 @@ def test_correction_takes_away_most_of_the_bias_of_synergy(drawn: dict[str, list
 
 
 def test_intervals_of_ninety_percent_cover_the_truth(drawn: dict[str, list[Estimates]]) -> None:
-    """Of 40 draws (20 of the mixture) an interval of true coverage 0.85 shows 0.69 at least, two standard errors less."""
+    """Of 20 draws an interval of true coverage 0.85 shows 0.69 at least, which is two standard errors less."""
     shares = {}
     for name, (joint, _) in KNOWN.items():
         truth = dict(zip(ATOMS, atoms(decompose(joint)).tolist(), strict=True))

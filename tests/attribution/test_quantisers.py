@@ -26,7 +26,7 @@ TRUTH = 0.486  # bits that the planted signal of the strong stream tells
 
 @pytest.fixture(scope="module")
 def planted() -> dict[str, AttributionReport]:
-    streams = planted_signal(4000)
+    streams = planted_signal(2500)
     return {kind: PIDAttributionPipeline(quantiser=kind)(streams) for kind in ("auto", "kmeans")}
 
 

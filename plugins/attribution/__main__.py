@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,6 +110,7 @@ def _explain(
     from .inputs import read_streams
     from .pipeline import PIDAttributionPipeline
 
+    started = time.time()
     pipeline = PIDAttributionPipeline(**settings)
     report = pipeline(read_streams(file, **columns), costs=costs, seed=seed, callback=_advance)
     command = (
@@ -119,7 +121,7 @@ def _explain(
     )
     run = {**report.run, "peak_memory_bytes": peak_memory()}
     run["params"] = {**run["params"], "file": file.name, "sha256": _digest(file), "columns": columns}
-    return report, build_run_record("attribution", run, command=command)
+    return report, build_run_record("attribution", run, command=command, started=started)
 
 
 def _digest(file: Path) -> str:

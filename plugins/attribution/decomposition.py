@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -94,6 +94,12 @@ def decompose(joint: ArrayLike | Tensor, *, method: Method = "broja", tol: float
         raise AttributionInputError(f"method {method!r} is unknown: choose from {', '.join(get_args(Method))}")
     if not 0 < tol < 1:
         raise AttributionInputError(f"tol is {tol}: it is a duality gap in bits between 0 and 1")
+    with torch.inference_mode():
+        result = _decompose(joint, method, tol)
+    return _ordinary(result)
+
+
+def _decompose(joint: ArrayLike | Tensor, method: Method, tol: float) -> PIDResult:
     table, leading = as_joint(joint)
     margins = marginals(table)
     if method == "broja":
@@ -136,6 +142,12 @@ def _solve_broja(table: Tensor, margins: Marginals, tol: float) -> Solution:
     for field in fields(Solution):
         getattr(solution, field.name)[where] = getattr(polished, field.name)[better]
     return solution
+
+
+def _ordinary(result: PIDResult) -> PIDResult:
+    """The same values as tensors that their owner may change in place, which inference mode forbids."""
+    tensors = {f.name: getattr(result, f.name) for f in fields(result)}
+    return replace(result, **{name: t.clone() for name, t in tensors.items() if isinstance(t, Tensor)})
 
 
 def _from_solution(

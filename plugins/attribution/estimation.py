@@ -247,9 +247,11 @@ def _correct(
     # An estimate at n/2 has twice the bias. Halves without replacement share it with the truth, drawn ones with p^.
     bias = (at_half.mean(axis=0) - terms) / (2.0 if drawn else 1.0)
     corrected = terms - bias
-    if not drawn:
-        corrected[2] = _jackknife_information(table)
     spread = (at_half @ _WEIGHTS.T).std(axis=0, ddof=1) / (np.sqrt(2.0) if drawn else 1.0)
+    if not drawn:
+        extrapolated, corrected[2] = corrected[2], _jackknife_information(table)
+        # Two unbiased corrections of one term that disagree: neither is known better than that.
+        spread = np.hypot(spread, _WEIGHTS[:, 2] * (corrected[2] - extrapolated))
     return corrected, spread
 
 

@@ -165,11 +165,10 @@ def read_columns(path: Path, columns: list[str], tell: Tell) -> pd.DataFrame:
     """Some columns of a csv or parquet, in pieces of about a million values."""
     import pandas as pd
 
-    rows = max(1, VALUES_PER_PIECE // len(columns))
     parts: list[pd.DataFrame] = []
     read = 0
     parquet = path.suffix.lower() == ".parquet"
-    pieces = _parquet_pieces(path, columns, rows) if parquet else _csv_pieces(path, columns, rows)
+    pieces = _parquet_pieces(path, columns) if parquet else _csv_pieces(path, columns)
     while (part := _next(path, pieces)) is not None:
         parts.append(part)
         read += len(part)
@@ -187,11 +186,14 @@ def _next(path: Path, pieces: Generator[pd.DataFrame]) -> pd.DataFrame | None:
         return next(pieces, None)
 
 
-def _csv_pieces(path: Path, columns: list[str], rows: int) -> Generator[pd.DataFrame]:
+def _csv_pieces(path: Path, columns: list[str]) -> Generator[pd.DataFrame]:
     import pandas as pd
 
-    with pd.read_csv(path, compression=None, low_memory=False, usecols=columns, chunksize=rows) as pieces:
-        yield from pieces
+    rows = max(1, VALUES_PER_PIECE // len(pd.read_csv(path, compression=None, nrows=0).columns))
+    # All columns: with usecols pandas lets rows of too many values pass.
+    with pd.read_csv(path, compression=None, low_memory=False, chunksize=rows) as pieces:
+        for piece in pieces:
+            yield piece[columns].copy()
 
 
 def _read_text_as_text(path: Path, frame: pd.DataFrame, parts: list[pd.DataFrame]) -> None:
@@ -204,7 +206,7 @@ def _read_text_as_text(path: Path, frame: pd.DataFrame, parts: list[pd.DataFrame
             frame[name] = pd.read_csv(path, compression=None, usecols=[name], dtype=str)[name]
 
 
-def _parquet_pieces(path: Path, columns: list[str], rows: int) -> Generator[pd.DataFrame]:
+def _parquet_pieces(path: Path, columns: list[str]) -> Generator[pd.DataFrame]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -214,7 +216,7 @@ def _parquet_pieces(path: Path, columns: list[str], rows: int) -> Generator[pd.D
     texts = [name for name, kind in types.items() if _is_text(kind)]
     # As dictionaries a text that fills the column takes its space once, not once a row.
     with pq.ParquetFile(path, read_dictionary=texts) as file:
-        for batch in file.iter_batches(rows, columns=columns):
+        for batch in file.iter_batches(max(1, VALUES_PER_PIECE // len(columns)), columns=columns):
             for name in texts:
                 _check_texts(name, batch.column(name))
             part = pa.Table.from_batches([batch]).to_pandas()

@@ -9,8 +9,13 @@ from typing import Any, Self, get_args
 
 import numpy as np
 import torch
-from huggingface_hub import ModelHubMixin, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import _CACHED_NO_EXIST, ModelHubMixin, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from .counts import JointCounts
 from .discretiser import Discretiser
@@ -87,10 +92,19 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
             dtype: float64 or None: the solver's certificate needs double precision.
             attention: accepted as by every pipeline; nothing here computes attention.
             kwargs: local_files_only, cache_dir, token and the settings of `__init__`, which override the saved ones.
+
+        Raises:
+            AttributionInputError: there is no such folder or repository, or what it holds is damaged.
         """
         if dtype not in (None, torch.float64):
             raise AttributionInputError(f"dtype is {dtype}: the solver works in float64 only, leave it out")
-        pipeline = super().from_pretrained(str(repo_or_folder), revision=revision, **kwargs)
+        try:
+            pipeline = super().from_pretrained(str(repo_or_folder), revision=revision, **kwargs)
+        except (HFValidationError, RepositoryNotFoundError, LocalEntryNotFoundError) as error:
+            raise AttributionInputError(
+                f"{repo_or_folder} is neither a folder here, nor in the Hub cache, nor a repository of the Hub that "
+                "can be reached: give a folder that save_pretrained wrote, or load the repository once while online"
+            ) from error
         return pipeline.to(device or "cpu")
 
     def to(self, device: str | torch.device) -> Self:
@@ -307,6 +321,11 @@ def _download(
                 token=token,
             )
         )
+    except LocalEntryNotFoundError:
+        known = try_to_load_from_cache(model_id, DISCRETISER_FILE, cache_dir=cache_dir, revision=revision)
+        if known is _CACHED_NO_EXIST:  # settings alone were saved
+            return None
+        raise
     except EntryNotFoundError:
         return None
 

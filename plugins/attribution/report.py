@@ -174,7 +174,7 @@ class AttributionReport:
             f"**{' and '.join(self.names)}** about {len(self.classes)} classes, {self.examples:,} examples",
             "",
         ]
-        lines += [f"- **{v.name}: {v.decision}**: {v.reason}" + _need(v) for v in self.verdicts]
+        lines += [f"- **{v.name}: {v.decision}**: {v.reason}" + _need(v) + _per_dollar(v) for v in self.verdicts]
         percent = round(100 * self.confidence)
         lines += ["", f"| quantity | bits | {percent} % interval | p (shuffled) |", "|---|---|---|---|"]
         for name, e in self.quantities.items():
@@ -196,6 +196,13 @@ class AttributionReport:
 
 def _need(verdict: Verdict) -> str:
     return "" if verdict.samples_needed is None else f" (needs n >= {verdict.samples_needed:,})"
+
+
+def _per_dollar(verdict: Verdict) -> str:
+    if verdict.bits_per_dollar is None or math.isnan(verdict.bits_per_dollar[0]):
+        return ""
+    value, low, high = verdict.bits_per_dollar
+    return f"; {value:.4f} bits per dollar a month [{low:.4f}, {high:.4f}]"
 
 
 def _estimate(values: dict[str, Any]) -> Estimate:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from .alternating import PaperSchedule, solve_first_order, solve_ipfp
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 Method = Literal["broja", "ipfp", "imin", "mmi"]
 
 NEWTON_MAX_SIZE = 3000  # (n1 + n2) ny; above it the Newton matrix outgrows its use
+ONE_THREAD_SIZE = 1500  # (n1 + n2) ny; Newton on larger tables gains from more threads
 FIRST_ORDER_GAP = 1e-3  # bits; what the first-order method is asked for on such tables
 NEWTON_ACCEPTED_GAP = 1e-7  # bits; a Newton result above it is polished by the first-order method
 
@@ -95,12 +99,14 @@ def decompose(joint: ArrayLike | Tensor, *, method: Method = "broja", tol: float
     if not 0 < tol < 1:
         raise AttributionInputError(f"tol is {tol}: it is a duality gap in bits between 0 and 1")
     with torch.inference_mode():
-        result = _decompose(joint, method, tol)
+        table, leading = as_joint(joint)
+        many = (table.shape[1] + table.shape[2]) * table.shape[3] > ONE_THREAD_SIZE
+        with nullcontext() if many else _one_thread():
+            result = _decompose(table, leading, method, tol)
     return _ordinary(result)
 
 
-def _decompose(joint: ArrayLike | Tensor, method: Method, tol: float) -> PIDResult:
-    table, leading = as_joint(joint)
+def _decompose(table: Tensor, leading: tuple[int, ...], method: Method, tol: float) -> PIDResult:
     margins = marginals(table)
     if method == "broja":
         return _from_solution(_solve_broja(table, margins, tol * LOG_2), table, margins, leading, method)
@@ -142,6 +148,20 @@ def _solve_broja(table: Tensor, margins: Marginals, tol: float) -> Solution:
     for field in fields(Solution):
         getattr(solution, field.name)[where] = getattr(polished, field.name)[better]
     return solution
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager:
+    """One OpenMP thread, for this thread of the program only.
+
+    The solver takes many short steps. Handing them to a second thread gains nothing, and where idle threads sleep
+    (OMP_WAIT_POLICY=passive) waking it makes them five to ten times slower.
+    """
+    return _thread_pools().limit(limits=1, user_api="openmp")
 
 
 def _ordinary(result: PIDResult) -> PIDResult:

@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from threadpoolctl import threadpool_limits
 
 from .counts import JointCounts
 from .discretiser import Discretiser
@@ -29,6 +30,7 @@ from .report import AttributionReport, StreamReading
 from .verdicts import accuracy_test, check_costs, check_threshold, judge
 
 DISCRETISER_FILE = "discretiser.safetensors"
+ONE_THREAD_VALUES = 5_000_000
 KEPT_TOO_LITTLE = 0.7  # of what the probe reads
 
 Callback = Callable[[float, str], None]
@@ -109,7 +111,10 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
 
     def to(self, device: str | torch.device) -> Self:
         """Move the solver to a device; probes and quantisers stay on the CPU."""
-        self.device = torch.device(device)
+        try:
+            self.device = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise AttributionInputError(f"device {str(device)!r} cannot be used here: choose cpu or cuda") from error
         return self
 
     def __call__(
@@ -146,7 +151,10 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
         streams = check_streams(x1, x2, y, names)
         check_costs(costs, streams.names)
         tell(0.01, "read the data")
-        discretiser, counts, codes, readings, joint = self._discretise(streams, weights, seed, tell)
+        # On small matrices BLAS threads cost more than they give, many times more on a busy machine.
+        small = max(streams.x1.size, streams.x2.size) <= ONE_THREAD_VALUES
+        with threadpool_limits(1 if small else None, user_api="blas"):
+            discretiser, counts, codes, readings, joint = self._discretise(streams, weights, seed, tell)
         fitted = time.perf_counter()
         report = self._explain(
             counts, discretiser, costs, seed, _scaled(tell, 0.7, 0.99), readings, joint, streams, codes

@@ -183,12 +183,8 @@ def test_a_published_file_may_import_siblings_and_packages_only(source, fits):
 
 def heavy_modules_after(code: str) -> list[str]:
     """Which heavy packages a new Python process has imported once `code` is through."""
-    report = (
-        f"\nimport json, sys\nprint('\\n' + json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    report = f"\nimport json, sys\nprint('\\n' + json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

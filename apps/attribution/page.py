@@ -72,6 +72,7 @@ def _build_analysis(page: gr.Blocks) -> None:
         outputs,
         api_visibility="private",
         show_progress="hidden",
+        concurrency_limit=8,  # it only looks; one visitor's poll need not wait for another's
     )
     page.load(_linked_job, None, job_id, api_visibility="private", show_progress="hidden")
     gr.on(

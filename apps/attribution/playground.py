@@ -55,10 +55,16 @@ def build_playground(tab: gr.Tab) -> None:
             sampled = gr.HTML("", elem_id="truth-sampled")
     controls = [kind, noise, samples, seed, *weights]
     answer = {"fn": _show, "inputs": controls, "outputs": [plot, exact, sampled, weights_box]}
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
+    # The solver runs here and not in a job: what computes shares one queue with what else computes.
+    quiet = {
+        "concurrency_id": "accelerator",
+        "api_visibility": "private",
+        "show_progress": "hidden",
+        "trigger_mode": "always_last",
+    }
     # Filled when somebody opens the tab, not when the app opens.
     gr.on([tab.select, *(control.change for control in controls)], **answer, **quiet)
-    gr.api(attribution_known_truth, api_name="attribution_known_truth")
+    gr.api(attribution_known_truth, api_name="attribution_known_truth", concurrency_id="accelerator")
 
 
 def attribution_known_truth(

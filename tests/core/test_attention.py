@@ -58,9 +58,7 @@ def oracle(query, key, value, mask, scale=None):
     """SDPA in float64."""
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.double()
-    return scaled_dot_product_attention(
-        query.double(), key.double(), value.double(), attn_mask=mask, scale=scale
-    )
+    return scaled_dot_product_attention(query.double(), key.double(), value.double(), attn_mask=mask, scale=scale)
 
 
 def assert_equals_oracle(choice, dtype, head_dim, kind, device="cpu"):

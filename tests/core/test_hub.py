@@ -185,17 +185,13 @@ def test_a_revision_for_a_folder_is_refused_and_not_ignored(tmp_path):
         resolve_checkpoint(make_checkpoint(tmp_path), revision="main")
 
 
-@pytest.mark.parametrize(
-    "revision", ["../../../etc", "/etc/passwd", "a/../b", "", "a//b", ".hidden", "main\n", "a..b"]
-)
+@pytest.mark.parametrize("revision", ["../../../etc", "/etc/passwd", "a/../b", "", "a//b", ".hidden", "main\n", "a..b"])
 def test_a_revision_cannot_leave_the_cache(revision):
     with pytest.raises(InputError, match="not a revision"):
         resolve_checkpoint("owner/name", revision=revision, local_files_only=True)
 
 
-@pytest.mark.parametrize(
-    "name", ["pytorch_model.bin", "model.pt", "weights.PTH", "x.ckpt", "x.pkl", "x.pickle"]
-)
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.PTH", "x.ckpt", "x.pkl", "x.pickle"])
 def test_a_folder_with_only_pickles_is_refused_with_the_way_out(tmp_path, name):
     (tmp_path / "config.json").write_text("{}")
     torch.save({"weight": torch.ones(1)}, tmp_path / name)
@@ -221,9 +217,7 @@ def test_a_checkpoint_with_a_missing_shard_is_called_incomplete(tmp_path):
     folder = make_checkpoint(tmp_path)
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(
-        UnavailableError, match=r"model-00002-of-00002\.safetensors is missing \(1 of 2 files\)"
-    ):
+    with pytest.raises(UnavailableError, match=r"model-00002-of-00002\.safetensors is missing \(1 of 2 files\)"):
         resolve_checkpoint(folder)
 
 
@@ -300,9 +294,7 @@ def test_a_hub_repository_with_only_pickles_is_refused_without_downloading_them(
     handler, endpoint = served
     handler.files["owner/old"] = {"config.json": b"{}", "pytorch_model.bin": b"pickle"}
 
-    answer = resolve_in_subprocess(
-        tmp_path, "'owner/old'", "allow_patterns=['*']", offline=False, endpoint=endpoint
-    )
+    answer = resolve_in_subprocess(tmp_path, "'owner/old'", "allow_patterns=['*']", offline=False, endpoint=endpoint)
 
     assert answer.startswith("InputError owner/old holds pickle weights")
     assert "pytorch_model.bin" in answer
@@ -316,6 +308,4 @@ def test_a_repository_that_the_hub_does_not_have_is_named(tmp_path, served):
 
 def test_a_hub_that_cannot_be_reached_says_what_to_do(tmp_path):
     answer = resolve_in_subprocess(tmp_path, "'owner/tiny'", offline=False, endpoint="http://127.0.0.1:9")
-    assert answer.startswith(
-        "UnavailableError owner/tiny is not in the Hub cache and the Hub cannot be reached."
-    )
+    assert answer.startswith("UnavailableError owner/tiny is not in the Hub cache and the Hub cannot be reached.")

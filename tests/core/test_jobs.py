@@ -170,9 +170,7 @@ class PipelineError(ValueError):
     pass
 
 
-@pytest.mark.parametrize(
-    "error", [InputError("too long: trim it"), PipelineError("one class only: add another")]
-)
+@pytest.mark.parametrize("error", [InputError("too long: trim it"), PipelineError("one class only: add another")])
 def test_an_expected_error_is_told_in_its_own_words(store, error):
     def work(context):
         raise error
@@ -181,9 +179,7 @@ def test_an_expected_error_is_told_in_its_own_words(store, error):
     assert (job.status, job.error, job.result) == ("failed", str(error), None)
 
 
-@pytest.mark.parametrize(
-    "error", [PipelineError("/srv/secret.bin"), KeyError("secret"), SystemExit("secret")]
-)
+@pytest.mark.parametrize("error", [PipelineError("/srv/secret.bin"), KeyError("secret"), SystemExit("secret")])
 def test_an_unexpected_error_is_logged_not_shown_and_the_worker_lives_on(store, caplog, error):
     def work(context):
         (context.directory / "half.csv").write_text("a")

@@ -102,9 +102,7 @@ def test_a_state_file_cannot_point_at_files_outside_its_folder(tmp_path):
     with JobStore(kept) as store:
         job = store.wait(store.submit("toy", quick, params={}), PATIENCE)
     state = kept / job.id / "job.json"
-    document = json.loads(state.read_text()) | {
-        "artefacts": ["../../secret.txt", str(tmp_path / "secret.txt")]
-    }
+    document = json.loads(state.read_text()) | {"artefacts": ["../../secret.txt", str(tmp_path / "secret.txt")]}
     state.write_text(json.dumps(document))
     with JobStore(kept) as store:
         assert store.get(job.id).artefacts == ()

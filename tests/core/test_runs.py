@@ -50,9 +50,7 @@ def test_a_record_comes_back_from_json_as_it_was(params, seed, timings, command)
 
 
 def test_a_pipelines_run_is_merged_and_what_is_left_is_kept_as_details():
-    record = build_run_record(
-        "attribution", PIPELINE_RUN, checkpoint="me/repo", revision="abc", command="run()"
-    )
+    record = build_run_record("attribution", PIPELINE_RUN, checkpoint="me/repo", revision="abc", command="run()")
     assert record.params == {"method": "broja", "tol": 1e-9}
     assert (record.seed, record.device, record.peak_memory_bytes) == (7, "cpu", 1000)
     assert record.attention == {"backend": "sdpa", "reason": "the only one on a CPU"}
@@ -165,9 +163,7 @@ print(small, large, int(reset_peak_memory()), peak_memory())
 @pytest.fixture(scope="module")
 def peaks():
     """Bytes before and with 256 MiB in use, whether a reset worked, and bytes after it, of a new process."""
-    output = subprocess.run(
-        [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True
-    ).stdout
+    output = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True).stdout
     return tuple(map(int, output.split()))
 
 

@@ -8,6 +8,7 @@ direction of its product term in each source is what that source must keep besid
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -79,9 +80,15 @@ def joint_cross_fit(
     Args:
         x1, x2: [n, d1], [n, d2]. y: class codes, [n]. fits: the sources' cross-fitted probes.
     """
+    check = partial(callback, 0.0, "embedding both streams") if callback else (lambda: None)
     posteriors = fits[0].log_posterior, fits[1].log_posterior
-    embeddings = Embedding.fit(x1, posteriors[0]), Embedding.fit(x2, posteriors[1])
-    first, second = embeddings[0](x1, posteriors[0]), embeddings[1](x2, posteriors[1])
+    embeddings, embedded = [], []
+    for x, log_posterior in zip((x1, x2), posteriors, strict=True):
+        embeddings.append(Embedding.fit(x, log_posterior))
+        check()
+        embedded.append(embeddings[-1](x, log_posterior))
+        check()
+    first, second = embedded
     products = (first[:, :, None] * second[:, None, :]).reshape(len(y), -1)
     joined = np.concatenate([first, second, products], axis=1)
     fit = cross_fit(joined, y, seed=seed, callback=callback, quadratic=False)
@@ -93,7 +100,7 @@ def joint_cross_fit(
         for source, embedded in enumerate((first, second)):
             sign = np.sign(fold[source] @ reference[source]) or 1.0
             scores[source][rows] = sign * (embedded[rows] @ fold[source])
-    return JointFit(fit, embeddings, reference, scores)
+    return JointFit(fit, (embeddings[0], embeddings[1]), reference, scores)
 
 
 def _interaction(coefficients: np.ndarray, scale: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

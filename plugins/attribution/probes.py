@@ -21,10 +21,11 @@ FOLDS = 5
 INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 MAX_ITERATIONS = 300
 ITERATIONS_PER_CHECK = 50
-OPERATIONS_PER_CHECK = 1.5e9  # about a third of a second on one core, so that Stop is heard in time
+OPERATIONS_PER_CHECK = 1e9  # under half a second on one core, so that Stop is heard in time
 TOLERANCE = 1e-3
 PENALTY_ROWS = 4000
 QUADRATIC_MAX_COLUMNS = 16
+QUADRATIC_MAX_VALUES = 40_000_000  # after squares and products are added; 320 MB
 CLIP = 6.0  # standard deviations
 FLOOR = 1e-6  # of a probability, before a logarithm
 
@@ -48,7 +49,9 @@ class Features:
         return cls(x.mean(axis=0), np.where(scale > 1e-12, scale, 1.0), quadratic)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        z = ((x - self.mean) / self.scale).clip(-CLIP, CLIP)
+        z = x - self.mean
+        z /= self.scale
+        np.clip(z, -CLIP, CLIP, out=z)
         if not self.quadratic:
             return z
         rows, columns = np.triu_indices(z.shape[1])
@@ -108,7 +111,8 @@ def cross_fit(
     Args:
         x: finite numbers, [n, d].
         y: class codes 0..c-1, each present, [n].
-        quadratic: whether the probe sees squares and products of columns; by default with 16 columns or fewer.
+        quadratic: whether the probe sees squares and products of columns; by default with 16 columns or fewer
+            and fewer than 40 million values.
         callback: called with (fraction, message) between pieces of work; may raise to stop.
 
     Raises:
@@ -124,20 +128,27 @@ def cross_fit(
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     tell = callback or (lambda fraction, message: None)
     log_posterior = np.zeros((len(y), len(counts)))
-    quadratic = x.shape[1] <= QUADRATIC_MAX_COLUMNS if quadratic is None else quadratic
+    if quadratic is None:
+        quadratic = x.shape[1] <= QUADRATIC_MAX_COLUMNS and x.size * (x.shape[1] + 3) // 2 <= QUADRATIC_MAX_VALUES
     penalty = None
     fold_probes = []
     for fold, (train, test) in enumerate(splitter.split(x, y)):
         check = partial(tell, fold / (folds + 1), "probing")
-        mapped = Features.fit(x[train], quadratic=quadratic)
-        inner, outer = mapped(x[train]), mapped(x[test])
+        part = x[train]
+        check()
+        mapped = Features.fit(part, quadratic=quadratic)
+        check()
+        inner, outer = mapped(part), mapped(x[test])
+        check()
         if penalty is None:
             penalty = _choose_penalty(inner, y[train], seed, check)
         probe = Probe(mapped, *_fit_model(inner, y[train], penalty, check))
         log_posterior[test] = _log_softmax(outer @ probe.coefficients.T + probe.intercepts)
         fold_probes.append((probe, test))
-    mapped = Features.fit(x, quadratic=quadratic)
     check = partial(tell, folds / (folds + 1), "probing")
+    check()
+    mapped = Features.fit(x, quadratic=quadratic)
+    check()
     probe = Probe(mapped, *_fit_model(mapped(x), y, penalty or 1.0, check))
     return CrossFit(log_posterior, probe, tuple(fold_probes), *_usable_information(log_posterior, y))
 
@@ -152,8 +163,10 @@ def _usable_information(log_posterior: np.ndarray, y: np.ndarray) -> tuple[float
 
 def _choose_penalty(x: np.ndarray, y: np.ndarray, seed: int, check: Check) -> float:
     """The penalty with the least held-out loss on one split of the first training set."""
-    x, y = x[:PENALTY_ROWS], y[:PENALTY_ROWS]  # stratified folds are shuffled: the first rows are a sample
-    if np.unique(y, return_counts=True)[1].min() < 2:
+    rows = np.random.default_rng(seed).permutation(len(y))[:PENALTY_ROWS]  # data may be sorted by class
+    x = x[rows]
+    _, y, counts = np.unique(y[rows], return_inverse=True, return_counts=True)
+    if len(counts) < 2 or counts.min() < 2:
         return INVERSE_PENALTIES[1]
     train, test = next(StratifiedKFold(2, shuffle=True, random_state=seed).split(x, y))
 

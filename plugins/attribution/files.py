@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,7 +156,7 @@ def header(path: Path) -> list[str]:
             # As written: pandas renames a repeated column "a" to "a.1".
             first = pd.read_csv(path, compression=None, nrows=1, header=None, dtype=str, keep_default_na=False)
             written = [name for name in first.iloc[0] if name]
-    repeated = next((name for i, name in enumerate(written) if name in set(written[:i])), None)
+    repeated = next((name for name, times in Counter(written).items() if times > 1), None)
     if repeated is not None:
         raise AttributionInputError(f"two columns are called {repeated!r}: each needs a name of its own, rename one")
     return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -165,6 +166,7 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
             "estimate": time.perf_counter() - fitted,
             "total": time.perf_counter() - started,
         }
+        report.run["peak_memory_bytes"] = _peak_memory(self.device)
         self.run = report.run
         tell(1.0, "done")
         return report
@@ -336,6 +338,17 @@ def _download(
         raise
     except EntryNotFoundError:
         return None
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    """High-water mark so far, bytes: of the accelerator, or of the process; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _scaled(tell: Callback, low: float, high: float) -> Callback:

@@ -82,6 +82,7 @@ def test_the_run_record_has_what_repeats_the_run(report: AttributionReport) -> N
     assert report.run["device"] == "cpu"
     assert report.run["params"]["costs"] == {"thermal": 400.0, "colour": 20.0}
     assert report.run["timings"]["total"] > 0
+    assert report.run["peak_memory_bytes"] > 10 * 2**20
     json.dumps(report.run)
 
 

@@ -255,6 +255,8 @@ def caption(report: Any, seconds: float) -> str:
         "H(Y)": f"{report.target_entropy:.3f} bits",
         "Certified solver gap": f"{report.gap:.0e} bits",
         "Wall time": f"{seconds:.1f} s",
+        "Peak memory": f"{(report.run.get('peak_memory_bytes') or 0) / 2**20:,.0f} MB",
+        "Solver on": report.run.get("device", ""),
         "Seed": str(report.run.get("seed", "")),
     }
     return "".join(note(warning) for warning in report.warnings) + readout(values, label="How this was measured")

@@ -85,7 +85,6 @@ def analyse(request: Request, context: JobContext) -> dict[str, Any]:
         seed=settings.seed,
         callback=lambda fraction, message: context.progress(share * fraction, message),
     )
-    context.preview({"report": report.to_dict()})
     audit = None
     if settings.audit:
         order = np.random.default_rng(settings.seed).permutation(len(streams.y))

@@ -40,6 +40,7 @@ ATOMS = ("redundancy", "unique_1", "unique_2", "synergy")
 NEEDS_JOINT = ("synergy", "total", "lost_without_1", "lost_without_2")
 _WEIGHTS = np.array(list(QUANTITIES.values()))
 
+RELIABLE_EXAMPLES = 100  # below, intervals are too narrow, and streams that tie are biased by more than 0.03 bits
 RELIABLE_SAMPLES_PER_CELL = 5.0
 MINIMUM_SAMPLES_PER_CELL = 1.0
 HALF_SPLITS = 10
@@ -59,7 +60,7 @@ class Estimate:
         null_mean, null_high: mean and upper quantile of the plug-in value over tables with Y shuffled.
         p_value: share of shuffles (plus one) that reach the plug-in value. It tests "no information at all"; there
             is no exact null for one atom given the others.
-        reliable: False when there are too few samples per cell to trust it.
+        reliable: False when there are too few samples, in all or per cell, to trust it.
     """
 
     value: float
@@ -142,7 +143,7 @@ def estimate(
     errors = np.maximum(_envelope_errors(plug_in, table, size), spread)
     errors = _widen_for_unseen_mass(errors, table, terms - corrected, size)
     per_cell = size / table.size
-    quantities = _summarise(terms, corrected, errors, null, per_cell, confidence)
+    quantities = _summarise(terms, corrected, errors, null, size, per_cell, confidence)
     target = table.sum(axis=(0, 1)) / table.sum()
     return Estimates(
         quantities=quantities,
@@ -162,9 +163,9 @@ def check_confidence(confidence: float) -> None:
 
 
 def samples_needed(n1: int, n2: int, ny: int, *, bias_bits: float = 0.03) -> int:
-    """Examples to plan for: five per cell, and a plug-in bias of the total below `bias_bits` before correction."""
+    """Examples to plan for: 100, five per cell, and a plug-in bias of the total below `bias_bits` before correction."""
     bias_rule = (n1 * n2 - 1) * (ny - 1) / (2 * np.log(2) * bias_bits)
-    return int(np.ceil(max(RELIABLE_SAMPLES_PER_CELL * n1 * n2 * ny, bias_rule)))
+    return int(np.ceil(max(RELIABLE_EXAMPLES, RELIABLE_SAMPLES_PER_CELL * n1 * n2 * ny, bias_rule)))
 
 
 def samples_to_resolve(estimate_: Estimate, sample_size: float, threshold: float, confidence: float = 0.9) -> int:
@@ -323,6 +324,7 @@ def _summarise(
     corrected: np.ndarray,
     errors: np.ndarray,
     null: np.ndarray,
+    size: float,
     per_cell: float,
     confidence: float,
 ) -> dict[str, Estimate]:
@@ -331,7 +333,8 @@ def _summarise(
     summary = {}
     for i, name in enumerate(QUANTITIES):
         refused = name in NEEDS_JOINT and per_cell < MINIMUM_SAMPLES_PER_CELL
-        reliable = per_cell >= (RELIABLE_SAMPLES_PER_CELL if name in NEEDS_JOINT else MINIMUM_SAMPLES_PER_CELL)
+        enough = RELIABLE_SAMPLES_PER_CELL if name in NEEDS_JOINT else MINIMUM_SAMPLES_PER_CELL
+        reliable = size >= RELIABLE_EXAMPLES and per_cell >= enough
         value = float("nan") if refused else float(values[i])
         summary[name] = Estimate(
             value=value,
@@ -362,5 +365,10 @@ def _warnings(table: np.ndarray, size: float, per_cell: float) -> tuple[str, ...
         return (
             f"{per_cell:.1f} samples per cell: synergy is not reliable below {RELIABLE_SAMPLES_PER_CELL:.0f}; "
             f"use fewer bins or at least {need:,} samples",
+        )
+    if size < RELIABLE_EXAMPLES:
+        return (
+            f"{size:.0f} samples: below {RELIABLE_EXAMPLES} the intervals are too narrow and nothing is reliable; "
+            f"give at least {need:,}",
         )
     return ()

@@ -14,7 +14,7 @@ from scipy.stats import binom, norm
 from .closed_forms import bsc_and_bec, closed_forms
 from .counts import JointCounts
 from .decomposition import PIDResult, decompose
-from .estimation import ATOMS, Estimates, estimate
+from .estimation import ATOMS, RELIABLE_EXAMPLES, Estimates, estimate
 from .pipeline import PIDAttributionPipeline
 from .synthetic import gate, mixture, noisy, planted_signal, sample, sensors
 
@@ -26,6 +26,7 @@ INTERIOR_BITS = 0.005  # truth above it: two-sided; below: the interval is one-s
 CHANCE = 0.01
 JUDGED_DRAWS = 100  # with fewer, coverage and bias are printed and not judged
 PER_CELL = (5, 10)
+PER_CELL_SMALL = (*PER_CELL, 25)  # of tables that have under 100 samples at 10 per cell
 NULL_SHUFFLES = 19  # p <= 0.05 is then a test of exactly that level
 PLANTED_KEPT, KMEANS_KEPT = 0.8, 0.2
 NOTHING_BITS = 0.03
@@ -200,7 +201,7 @@ def check_samples(seeds: range, *, draws: int, tell: Tell) -> Iterator[Check]:
     rows: list[Coverage] = []
     for seed in seeds:
         for number, (name, table) in enumerate(sampled_tables(np.random.default_rng(seed)).items()):
-            for per_cell in PER_CELL:
+            for per_cell in PER_CELL if PER_CELL[-1] * table.size >= RELIABLE_EXAMPLES else PER_CELL_SMALL:
                 tell(f"sampling {name}, {per_cell} per cell")
                 rows += _cover(name, table / table.sum(), per_cell, draws, [seed, number, per_cell])
     columns = ("table", "per cell", "n", "atom", "truth", "bias", "RMSE", "covered", "null rejected")
@@ -241,6 +242,9 @@ def _count(table: np.ndarray, x1: np.ndarray, x2: np.ndarray, y: np.ndarray) -> 
 
 def _judge_coverage(rows: list[Coverage], draws: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     low, high = COVERAGE
+    # Below 100 samples a report calls its own values unreliable: those rows are shown and not judged.
+    few = [row for row in rows if row.samples < RELIABLE_EXAMPLES]
+    rows = [row for row in rows if row.samples >= RELIABLE_EXAMPLES]
     interior = [row for row in rows if row.truth > INTERIOR_BITS]
     boundary = [row for row in rows if row.truth <= INTERIOR_BITS]
     outside = [row for row in interior if not low <= row.covered <= high]
@@ -256,6 +260,11 @@ def _judge_coverage(rows: list[Coverage], draws: int) -> tuple[tuple[str, ...], 
         f"largest bias {max(abs(row.bias) for row in rows):.4f} bits, allowed {BIAS_BITS}",
         f"shuffled samples read as something in {np.mean([row.rejected for row in rows]):.1%} of the draws",
     ]
+    if few:
+        notes.append(
+            f"under {RELIABLE_EXAMPLES} samples, which reports call unreliable: largest bias "
+            f"{max(abs(row.bias) for row in few):.4f} bits, least covered {min(row.covered for row in few):.0%}"
+        )
     notes += [f"outside: {_where(row)} is covered {row.covered:.0%}" for row in outside]
     notes += [f"outside: {_where(row)} has a bias of {row.bias:+.4f} bits" for row in biased]
     if draws < JUDGED_DRAWS:
@@ -276,7 +285,7 @@ def _judge_coverage(rows: list[Coverage], draws: int) -> tuple[tuple[str, ...], 
 
 
 def _where(row: Coverage) -> str:
-    return f"{row.atom} of {row.table} at {row.per_cell} per cell (truth {row.truth:.4f})"
+    return f"{row.atom} of {row.table} at {row.per_cell} per cell, n = {row.samples} (truth {row.truth:.4f})"
 
 
 def check_planted(seeds: range) -> Check:

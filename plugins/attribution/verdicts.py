@@ -126,7 +126,8 @@ def _decide(stream: int, estimates: Estimates, names: tuple[str, str], threshold
     redundancy, synergy = q["redundancy"], q["synergy"]
     if not lost.reliable:
         return "inconclusive", (
-            f"{estimates.samples_per_cell:.1f} samples per cell are too few to say what is lost without {name}"
+            f"{estimates.sample_size:,.0f} samples, {estimates.samples_per_cell:.1f} per cell, are too few "
+            f"to say what is lost without {name}"
         )
     interval = f"{_bits(lost.value)} [{lost.low:.3f}, {lost.high:.3f}]"
     if lost.high < threshold:

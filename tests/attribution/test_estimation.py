@@ -17,6 +17,7 @@ from plugins.attribution.estimation import (
     samples_to_resolve,
 )
 from plugins.attribution.synthetic import gate, mixture, mixture_atoms, noisy, sample
+from plugins.attribution.verdicts import judge
 from tests.attribution.oracles import atoms, table
 
 DRAWS = 40
@@ -281,3 +282,17 @@ def test_the_planner_asks_for_enough_samples() -> None:
     more = samples_to_resolve(lost, 300, threshold=lost.value + 0.005)
     assert more > 300
     assert samples_to_resolve(lost, 300, threshold=lost.value + 0.001) > more
+
+
+def test_under_a_hundred_examples_nothing_is_called_reliable_and_the_verdict_stays_open() -> None:
+    joint = noisy(gate("and"), 0.2)
+    few = estimate(counted(joint, 60, np.random.default_rng(21)), shuffles=5)
+    assert not any(e.reliable for e in few.quantities.values())
+    assert any("60 samples" in warning and "100" in warning for warning in few.warnings)
+    first, second = judge(few, ("a", "b"), threshold=0.03)
+    assert {first.decision, second.decision} == {"inconclusive"}
+    assert first.samples_needed is not None
+    assert first.samples_needed >= 100
+    enough = estimate(counted(joint, 120, np.random.default_rng(22)), shuffles=5)
+    assert all(e.reliable for e in enough.quantities.values())
+    assert enough.warnings == ()

@@ -72,7 +72,10 @@ def selftest(
         if json is not None:
             from core.jsonfile import to_text
 
-            _write(json, to_text({"seeds": seeds, "draws": draws, "full": full, "checks": checks}))
+            from .benchmark import machine
+
+            record = {"machine": machine("cpu"), "seeds": seeds, "draws": draws, "full": full, "checks": checks}
+            _write(json, to_text(record))
     failed = sum(len(check["failures"]) for check in checks)
     typer.echo(f"{failed} bars missed" if failed else "every bar is met")
     raise typer.Exit(1 if failed else 0)

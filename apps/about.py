@@ -7,7 +7,7 @@ from html import escape
 
 import gradio as gr
 
-from apps.components import readout
+from apps.components import html_table, readout
 from apps.pages import Page
 from core.runs import collect_versions
 
@@ -50,31 +50,22 @@ Apache License 2.0. The techniques are those of the papers above; the code is an
 HEADINGS = ("Technique", "What it is for", "Paper", "Checkpoint", "Memory", "Status")
 
 
-def plugin_row(page: Page) -> str:
-    """One technique as a table row; what is unknown because the plugin did not load reads as a dash."""
+def plugin_cells(page: Page) -> tuple[str, ...]:
+    """One technique as cells of HTML; what is unknown because the plugin did not load reads as a dash."""
     spec = page.spec
     status = escape("ready" if page.failure is None else f"unavailable: {page.failure.reason}")
     if spec is None:
-        return row(escape(page.slug), "–", "–", "–", "–", status)
+        return escape(page.slug), "–", "–", "–", "–", status
     name = f"<strong>{escape(spec.title)}</strong><br><code>{escape(spec.slug)}</code>"
     paper = f'<a href="https://arxiv.org/abs/{escape(spec.paper)}">arXiv {escape(spec.paper)}</a>'
     checkpoint = escape(spec.checkpoint or "needs none")
-    return row(name, escape(spec.summary), paper, checkpoint, f"{spec.min_memory_gb:g} GB", status)
-
-
-def row(first: str, *rest: str) -> str:
-    """Table row of cells that are HTML already; the first one heads the row."""
-    return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
+    return name, escape(spec.summary), paper, checkpoint, f"{spec.min_memory_gb:g} GB", status
 
 
 def plugin_table(pages: Sequence[Page]) -> str:
-    """All techniques as an HTML table that scrolls sideways on a narrow screen."""
-    head = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
-    rows = "".join(plugin_row(page) for page in pages)
-    table = f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    # Focusable, because a box that scrolls has to be reachable by keyboard.
-    box = f'<div class="scroll" role="region" aria-label="Techniques" tabindex="0">{table}</div>'
-    return f"<h2>Techniques in this app</h2>{box}"
+    """All techniques as an HTML table."""
+    rows = map(plugin_cells, pages)
+    return "<h2>Techniques in this app</h2>" + html_table(HEADINGS, rows, label="Techniques", style="plain")
 
 
 def build_page(pages: Sequence[Page]) -> gr.Blocks:

@@ -25,16 +25,21 @@ def readout(values: Mapping[str, str], *, label: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, label: str) -> str:
-    """A table of text whose first column heads the rows; it scrolls sideways on a narrow screen."""
+    """A table of text whose first column heads the rows."""
+    return html_table(headings, ([escape(cell) for cell in row] for row in rows), label=label, style="figures")
+
+
+def html_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, label: str, style: str) -> str:
+    """A table of cells that are HTML already; it scrolls sideways on a narrow screen. `style` is its CSS class."""
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in rest) + "</tr>"
+        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
         for first, *rest in rows
     )
     # Focusable, because a box that scrolls has to be reachable by keyboard.
     return (
         f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">'
-        f'<table class="figures"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<table class="{style}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 

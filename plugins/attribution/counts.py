@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from .decomposition import Method, PIDResult, decompose
 from .errors import AttributionInputError
@@ -117,12 +117,8 @@ class JointCounts:
     @classmethod
     def load(cls, path: str | Path) -> JointCounts:
         """Read counts that `save` wrote."""
-        from safetensors import safe_open
-
         try:
-            arrays = load_file(path)
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
+            arrays, metadata = read_safetensors(path)
             table, squares = arrays["table"], float(arrays["sum_of_squared_weights"][0])
         except (SafetensorError, KeyError, IndexError, OSError) as error:
             raise AttributionInputError(f"{Path(path).name} is not a file of joint counts ({error})") from error
@@ -131,6 +127,12 @@ class JointCounts:
         counts = cls(*table.shape, discretiser=metadata.get("discretiser", ""))
         counts.table, counts.sum_of_squared_weights = table.astype(np.float64), squares
         return counts
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays and metadata of a file; SafetensorError or OSError where it is not one."""
+    with safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 def _codes(values: ArrayLike, size: int, name: str) -> np.ndarray:

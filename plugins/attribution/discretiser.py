@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
-from .counts import JointCounts
+from .counts import JointCounts, read_safetensors
 from .errors import AttributionInputError
 from .inputs import Categories, Streams
 from .quantisers import Quantiser, fingerprint, from_arrays, to_arrays
@@ -94,9 +94,7 @@ class Discretiser:
     def load(cls, path: str | Path) -> Discretiser:
         """Read what `save` wrote; damaged or foreign files are refused."""
         try:
-            arrays = load_file(path)
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
+            arrays, metadata = read_safetensors(path)
             if metadata.get("format") != FORMAT_VERSION:
                 raise KeyError("format")
             first, second = json.loads(metadata["names"])

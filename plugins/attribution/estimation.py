@@ -55,7 +55,8 @@ class Estimate:
     Attributes:
         value: bias-corrected; may be slightly negative, as unbiased estimates of zero are. NaN when refused.
         plug_in: before correction.
-        standard_error: the larger of the envelope-theorem and the delete-half standard error.
+        standard_error: the larger of the envelope-theorem and the delete-half standard error, widened by the part of
+            the correction that rests on unseen mass and by how far two corrections of I_12 disagree.
         low, high: interval at the requested confidence, cut at zero.
         null_mean, null_high: mean and upper quantile of the plug-in value over tables with Y shuffled.
         p_value: share of shuffles (plus one) that reach the plug-in value. It tests "no information at all"; there

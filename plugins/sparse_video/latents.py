@@ -1,0 +1,116 @@
+"""Training examples of the small transformer: clips as latents, their text, and where which shape is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+from .scenes import COLOURS, MOTIONS, SHAPES, Scene, coverage, describe, render, sample_scene
+from .train_text import encode_text
+from .train_vae import to_model
+
+MAP_LABELS = (*COLOURS, *SHAPES, *MOTIONS)
+
+
+@dataclass(frozen=True)
+class ClipSize:
+    """A clip's size in frames and pixels."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def tokens(self) -> int:
+        return (1 + (self.frames - 1) // 2) * (self.height // 8) * (self.width // 8)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A batch: latents [B, 16, T, H, W], text [B, tokens, width], maps [B, labels, T, H, W] (share of each token)."""
+
+    latents: torch.Tensor
+    text: torch.Tensor
+    maps: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def take(self, rows: torch.Tensor) -> Examples:
+        return Examples(self.latents[rows], self.text[rows], self.maps[rows])
+
+    def joined(self, other: Examples) -> Examples:
+        pairs = ((self.latents, other.latents), (self.text, other.text), (self.maps, other.maps))
+        return Examples(*(torch.cat(pair) for pair in pairs))
+
+
+def label_maps(scene: Scene, size: ClipSize) -> torch.Tensor:
+    """The share of each token that shows each colour, shape and motion: float [labels, T, H, W] in 0..1."""
+    layers = torch.from_numpy(coverage(scene, frames=size.frames, height=size.height, width=size.width))
+    cells = F.avg_pool2d(layers, 8)
+    rest = cells[:, 1:].unflatten(1, (-1, 2)).mean(2) if size.frames > 1 else cells[:, 1:]
+    cells = torch.cat([cells[:, :1], rest], 1)
+    maps = cells.new_zeros(len(MAP_LABELS), *cells.shape[1:])
+    for layer, shape in zip(cells, scene.shapes, strict=True):
+        for label in (shape.colour, shape.shape, shape.motion):
+            maps[MAP_LABELS.index(label)] += layer
+    return maps.clamp_(0, 1)
+
+
+class ExampleSource:
+    """Makes examples and keeps the last `capacity` of them, so that each clip is rendered once and seen a few times.
+
+    Args:
+        fresh: share of each batch that has never been seen.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKLWan,
+        text_encoder: UMT5EncoderModel,
+        tokenizer: PreTrainedTokenizerFast,
+        size: ClipSize,
+        *,
+        seed: int,
+        capacity: int = 3000,
+        fresh: float = 0.34,
+    ) -> None:
+        self.vae, self.text_encoder, self.tokenizer, self.size = vae, text_encoder, tokenizer, size
+        self.capacity, self.fresh = capacity, fresh
+        self.next_seed = seed
+        self.kept: Examples | None = None
+        self.generator = torch.Generator().manual_seed(seed)
+        mean, std = (
+            torch.tensor(values)[:, None, None, None] for values in (vae.config.latents_mean, vae.config.latents_std)
+        )
+        self.mean, self.std = mean, std
+
+    @torch.no_grad()
+    def make(self, count: int) -> Examples:
+        """`count` examples that were not made before."""
+        size = self.size
+        shape = {"frames": size.frames, "height": size.height, "width": size.width}
+        scenes = [sample_scene(self.next_seed + index, **shape) for index in range(count)]
+        self.next_seed += count
+        clips = to_model(np.stack([render(scene, **shape) for scene in scenes]))
+        latents = (self.vae.encode(clips).latent_dist.mean - self.mean) / self.std
+        text = encode_text(self.text_encoder, self.tokenizer, [describe(scene) for scene in scenes])
+        maps = torch.stack([label_maps(scene, size) for scene in scenes])
+        return Examples(latents.bfloat16(), text.bfloat16(), maps.bfloat16())
+
+    def batch(self, count: int) -> Examples:
+        """`count` examples, some of them fresh, the rest from those kept."""
+        new = count if self.kept is None or len(self.kept) < 4 * count else max(1, round(self.fresh * count))
+        examples = self.make(new)
+        self.kept = examples if self.kept is None else self.kept.joined(examples)
+        if len(self.kept) > self.capacity:
+            self.kept = self.kept.take(torch.arange(len(self.kept) - self.capacity, len(self.kept)))
+        if new == count:
+            return examples
+        rows = torch.randint(len(self.kept) - new, (count - new,), generator=self.generator)
+        return examples.joined(self.kept.take(rows))

@@ -1,0 +1,79 @@
+"""The small checkpoint's parts: Wan's own classes at a configuration that two CPU cores can train."""
+
+from __future__ import annotations
+
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from .vocabulary import build_tokenizer
+
+LATENT_CHANNELS = 16
+TEXT_TOKENS = 40
+FRAMES, HEIGHT, WIDTH = 33, 128, 128  # 17 x 16 x 16 = 4,352 tokens
+
+
+def new_vae() -> AutoencoderKLWan:
+    """A causal video VAE: 8 x 8 pixels and 2 frames (the first: 1) to 16 numbers."""
+    return AutoencoderKLWan(
+        base_dim=24,
+        decoder_base_dim=32,
+        z_dim=LATENT_CHANNELS,
+        dim_mult=[1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[True],
+        is_residual=True,
+        in_channels=48,
+        out_channels=48,
+        patch_size=4,
+        scale_factor_temporal=2,
+        scale_factor_spatial=8,
+        latents_mean=[0.0] * LATENT_CHANNELS,
+        latents_std=[1.0] * LATENT_CHANNELS,
+    )
+
+
+def new_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word of the prompts' grammar."""
+    return build_tokenizer(TEXT_TOKENS)
+
+
+def new_text_encoder(tokenizer: PreTrainedTokenizerFast) -> UMT5EncoderModel:
+    """UMT5's encoder, three layers 128 wide; 0.6 M parameters."""
+    return UMT5EncoderModel(
+        UMT5Config(
+            vocab_size=len(tokenizer),
+            d_model=128,
+            d_kv=32,
+            d_ff=256,
+            num_layers=3,
+            num_heads=4,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def new_transformer() -> WanTransformer3DModel:
+    """A Wan transformer: 6 layers, 4 heads of 64; one token per latent position; 7 M parameters."""
+    return WanTransformer3DModel(
+        patch_size=(1, 1, 1),
+        num_attention_heads=4,
+        attention_head_dim=64,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        text_dim=128,
+        freq_dim=256,
+        ffn_dim=1024,
+        num_layers=6,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=64,
+    )
+
+
+def new_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Flow matching with more steps spent on the noisy end."""
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=3.0)

@@ -1,0 +1,186 @@
+"""Training of the small Wan transformer by flow matching, content first, motion next, full length last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import nn
+from torch.nn import functional as F
+
+from .latents import MAP_LABELS, Examples, ExampleSource
+from .train_vae import save_state
+
+TAP = 3  # the block after which the training-only head reads where which shape is
+MAP_WEIGHT = 0.3
+TEXT_DROPOUT = 0.1
+SHIFT = 3.0  # towards noise: the composition is decided there
+AVERAGE = 0.998
+
+
+class Tap(nn.Module):
+    """A transformer block that keeps its last output, for the training-only head."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.hidden = torch.empty(0)
+
+    def forward(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        self.hidden = self.block(*arguments, **options)
+        return self.hidden
+
+
+def noise_levels(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Noise levels sigma in 0..1, logit-normal and shifted (Esser et al. 2024, arXiv 2403.03206, equations 19 and 23)."""
+    level = torch.sigmoid(torch.randn(count, generator=generator))
+    return SHIFT * level / (1 + (SHIFT - 1) * level)
+
+
+def optimisers(model: WanTransformer3DModel, head: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for the rest."""
+    inside = {name: value for name, value in model.named_parameters() if name.startswith("blocks.")}
+    matrices = [value for value in inside.values() if value.ndim == 2]
+    chosen = {id(value) for value in matrices}
+    rest = [value for value in (*model.parameters(), *head.parameters()) if id(value) not in chosen]
+    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
+
+
+class TransformerTrainer:
+    """Holds what training needs between batches; `save` and `load` make it resumable.
+
+    Args:
+        null_text: the embedding of the empty prompt, [tokens, width], which replaces a tenth of the prompts.
+        compiled: compile the blocks (a fifth to a half faster; needs a C++ compiler).
+    """
+
+    def __init__(
+        self,
+        model: WanTransformer3DModel,
+        null_text: torch.Tensor,
+        *,
+        rate: float = 1.5e-3,
+        device: str = "cpu",
+        compiled: bool = False,
+    ) -> None:
+        self.model, self.null_text, self.rate, self.device = (
+            model.to(device).train(),
+            null_text.to(device),
+            rate,
+            device,
+        )
+        self.head = nn.Linear(model.config.num_attention_heads * model.config.attention_head_dim, len(MAP_LABELS))
+        self.head.to(device)
+        self.optimisers = optimisers(model, self.head, rate)
+        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.generator = torch.Generator().manual_seed(0)
+        self.step, self.seconds, self.samples = 0, 0.0, 0
+        if compiled:
+            model.compile_repeated_blocks(dynamic=False)
+        self.tap = Tap(model.blocks[TAP])
+        model.blocks[TAP] = self.tap
+
+    def loss(self, examples: Examples) -> tuple[torch.Tensor, torch.Tensor]:
+        """The flow-matching loss (velocity, mean square) and the head's cross entropy."""
+        latents, text = examples.latents.to(self.device).float(), examples.text.to(self.device)
+        sigma = noise_levels(len(latents), self.generator).to(self.device)
+        noise = torch.randn(latents.shape, generator=self.generator).to(self.device)
+        mixed = torch.lerp(latents, noise, sigma[:, None, None, None, None])
+        dropped = torch.rand(len(text), generator=self.generator).to(self.device) < TEXT_DROPOUT
+        text = torch.where(dropped[:, None, None], self.null_text.to(text.dtype), text)
+        with torch.autocast(self.device, torch.bfloat16):
+            velocity = self.model(mixed, sigma * 1000, text, return_dict=False)[0]
+            maps = self.head(self.tap.hidden)
+        targets = examples.maps.to(self.device).flatten(2).transpose(1, 2).float()
+        return F.mse_loss(velocity.float(), noise - latents), F.binary_cross_entropy_with_logits(maps.float(), targets)
+
+    def train_step(self, examples: Examples, rate: float) -> dict[str, float]:
+        """One step of both optimisers and of the running average."""
+        began = time.perf_counter()
+        velocity_loss, map_loss = self.loss(examples)
+        (velocity_loss + MAP_WEIGHT * map_loss).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        self.samples += len(examples)
+        decay = min(AVERAGE, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.plain_state().items():
+                self.average[name].lerp_(value, 1 - decay)
+        self.seconds += time.perf_counter() - began
+        return {"loss": velocity_loss.item(), "map_loss": map_loss.item()}
+
+    def plain_state(self) -> dict[str, torch.Tensor]:
+        """The model's weights under their own names, without the tap and the compiler's wrappers."""
+        return {
+            name.replace(f"blocks.{TAP}.block.", f"blocks.{TAP}.").replace("_orig_mod.", ""): value
+            for name, value in self.model.state_dict().items()
+        }
+
+    def save(self, file: Path, **more: Any) -> None:
+        """Everything needed to go on, written whole or not at all."""
+        state = {
+            "model": self.plain_state(),
+            "head": self.head.state_dict(),
+            "average": self.average,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "counts": {"step": self.step, "seconds": self.seconds, "samples": self.samples},
+            "generator": self.generator.get_state(),
+        }
+        save_state(file, state | more)
+
+    def load(self, file: Path) -> dict[str, Any]:
+        """Go on from a saved state; returns it."""
+        state = torch.load(file, weights_only=True)
+        own = {plain: name for plain, name in zip(self.plain_state(), self.model.state_dict(), strict=True)}
+        self.model.load_state_dict({own[name]: value for name, value in state["model"].items()})
+        self.head.load_state_dict(state["head"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.generator.set_state(state["generator"])
+        self.step, self.seconds, self.samples = (state["counts"][name] for name in ("step", "seconds", "samples"))
+        return state
+
+
+def train_for(
+    trainer: TransformerTrainer,
+    sources: list[tuple[ExampleSource, int]],
+    *,
+    seconds: float,
+    rate: Callable[[float], float],
+    log: Callable[[dict[str, float]], None],
+    every: int = 50,
+    save: Callable[[], None] = lambda: None,
+) -> None:
+    """Alternate between the sources (each with its batch size) for so many seconds; `rate` maps the share done to a rate."""
+    began, since, sums, last_saved = time.monotonic(), time.monotonic(), {}, time.monotonic()
+    turn = 0
+    while (elapsed := time.monotonic() - began) < seconds:
+        source, count = sources[turn % len(sources)]
+        turn += 1
+        parts = trainer.train_step(source.batch(count), rate(elapsed / seconds))
+        label = f"{source.size.tokens}"
+        for name, value in parts.items():
+            sums.setdefault(f"{name}_{label}", []).append(value)
+        if trainer.step % every == 0:
+            means = {name: round(sum(values) / len(values), 4) for name, values in sums.items()}
+            now = time.monotonic()
+            log(
+                {"step": trainer.step, "samples": trainer.samples, "seconds_per_step": round((now - since) / every, 3)}
+                | means
+            )
+            since, sums = now, {}
+        if time.monotonic() - last_saved > 120:
+            save()
+            last_saved = time.monotonic()
+    save()

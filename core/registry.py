@@ -23,7 +23,7 @@ from core.errors import InputError, QuartetError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
-IN_TREE: tuple[str, ...] = ("plugins.attribution.plugin:SPEC",)
+IN_TREE: tuple[str, ...] = ("plugins.sparse_video.plugin:SPEC", "plugins.attribution.plugin:SPEC")
 ENTRY_POINT_GROUP = "quartet.plugins"
 DEFAULT_CAPACITY = 2
 
@@ -31,7 +31,7 @@ LoadPolicy = Literal["lazy", "eager"]
 
 _SLUG = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-_FILE_NAME = re.compile(r"\w[\w.-]*")
+_FILE_NAME = re.compile(r"([A-Za-z_]\w*/)?[A-Za-z_][\w-]*\.[a-z]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class PluginSpec:
         page: dotted path of a function that returns a `gr.Blocks`.
         checkpoint: default repository or folder; None when the pipeline needs no weights.
         min_memory_gb: memory, in GB, below which the default checkpoint does not run.
-        published: names of the files in the plugin's folder that are uploaded beside a checkpoint.
+        published: the files of the plugin's folder that are uploaded beside a checkpoint, as name.py or folder/name.py.
     """
 
     slug: str
@@ -76,7 +76,7 @@ class PluginSpec:
             raise InputError(f"min_memory_gb of plugin {self.slug!r} is {self.min_memory_gb}: give 0 or above.")
         for name in self.published:
             if not _FILE_NAME.fullmatch(name):
-                raise InputError(f"published file {name!r} is not a plain file name: leave folders out.")
+                raise InputError(f"published file {name!r} is not a file name, or one in a folder: write name.py or folder/name.py.")
 
 
 @dataclass(frozen=True, slots=True)

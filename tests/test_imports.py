@@ -88,8 +88,18 @@ def is_publishable(path: PurePosixPath, found: Import, published: tuple[str, ...
     """Whether this import still works when the published files lie beside a checkpoint."""
     if found.level == 0:
         return found.parts[0] not in HOUSE and found.parts[0] in importable()
-    sibling = found.parts[len(path.parent.parts)]
-    return found.level == 1 and f"{sibling}.py" in published
+    root = PurePosixPath(*path.parts[:2])  # plugins/<name>
+    inside = PurePosixPath(*found.parts).relative_to(root) if found.name.startswith(".".join(root.parts) + ".") else None
+    if inside is None or found.level > len(path.parts) - 2:
+        return False
+    for length in range(len(inside.parts), 0, -1):  # the longest part of the name that is a file
+        for end in (".py", "/__init__.py"):
+            file = "/".join(inside.parts[:length]) + end
+            if file in published:
+                return True
+            if (ROOT / root / file).exists():
+                return False
+    return False
 
 
 def published_files() -> dict[PurePosixPath, tuple[str, ...]]:
@@ -167,6 +177,7 @@ def test_the_rules_let_through(path, source):
         ("from .model import Sata\nfrom . import model", True),
         ("from .train import run", False),
         ("from . import train", False),
+        ("from .layers.attention import attend", True),
         ("from ..attribution.model import decompose", False),
         ("from plugins.tracking.model import Sata", False),
         ("from core.errors import InputError", False),
@@ -178,7 +189,27 @@ def test_a_published_file_may_import_siblings_and_packages_only(source, fits):
     path = PurePosixPath("plugins/tracking/pipeline.py")
     found = list(imports_of(path, source))
     assert found
-    assert all(is_publishable(path, each, ("model.py", "pipeline.py")) for each in found) is fits
+    published = ("model.py", "pipeline.py", "layers/__init__.py", "layers/attention.py")
+    assert all(is_publishable(path, each, published) for each in found) is fits
+
+
+@pytest.mark.parametrize(
+    ("source", "fits"),
+    [
+        ("from ..model import Sata", True),
+        ("from .attention import attend", True),
+        ("from ..train import run", False),
+        ("from .secret import run", True),  # a name of the package itself, as far as its source tells
+        ("from ...attribution.model import decompose", False),
+        ("from core.errors import InputError", False),
+    ],
+)
+def test_a_published_file_in_a_folder_may_import_its_siblings_and_the_folder_above(source, fits):
+    found = list(imports_of(PurePosixPath("plugins/tracking/layers/__init__.py"), source))
+    published = ("model.py", "layers/__init__.py", "layers/attention.py")
+    assert all(
+        is_publishable(PurePosixPath("plugins/tracking/layers/__init__.py"), each, published) for each in found
+    ) is fits
 
 
 def heavy_modules_after(code: str) -> list[str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_library
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -19,58 +16,27 @@ from typing import Annotated, Any
 import torch
 import typer
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from core.devices import describe_device, resolve_device, resolve_dtype
 from core.runs import peak_memory, reset_peak_memory
 
-from .attention import rectified_attention
 from .benchmark_data import GPU_CASES, Case, case_from_file, cases_of_lengths
+from .benchmark_memory import peak_in_new_process
+from .benchmark_methods import DENSE, Method, Tensors, methods_of, now
 from .benchmark_report import to_markdown, to_svg
-from .config import RectifiedAttentionConfig
 from .errors import SparseVideoInputError
-from .executors import EXECUTORS, get_executor
-from .executors.choose import ExecutorChoice, choose_executor
+from .executors.choose import choose_executor
 
-DENSE = "dense"
-METHODS = {"sparse": "none", "rectified": "paper", "centroid": "centroid"}  # -> config.rectify
-OTHERS_TOKENS = 16384  # executors that were not chosen are timed up to this length on a CPU
 SLOW = 1.5  # what takes longer than this many times dense is timed in the first round only
 # Bars: (head_dim, density) -> speed-up on a CPU at 16,384 tokens; on a GPU at HunyuanVideo's shape at 20 % density.
 CPU_TOKENS = 16384
 CPU_SPEED_UPS = {(64, 0.25): 1.9, (64, 0.125): 3.5, (128, 0.25): 2.2, (128, 0.125): 4.0}
 MOST_OVERHEAD, MOST_MEMORY = 0.12, 1.3
+MEMORY_DENSITIES = (0.25, 0.125)
 GPU_CASE, GPU_DENSITY, GPU_SPEED_UP = GPU_CASES[2].name, 0.2, 3.5
 FOLDER = Path(__file__).with_name("benchmarks")
 
 Tell = Callable[[str], None]
-Tensors = tuple[Tensor, Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way to compute attention.
-
-    Attributes:
-        name: for tables. dense: the function, of dense backends. rectify, density: of the configuration, of others.
-        executor: who does the sparse part. main: it is the executor that "auto" takes, and so is judged.
-    """
-
-    name: str
-    dense: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-    rectify: str = ""
-    density: float = 1.0
-    executor: ExecutorChoice | None = None
-    main: bool = True
-
-    def run(self, tensors: Tensors, case: Case) -> tuple[Tensor, float, float]:
-        """Output, density really kept, seconds inside the executor."""
-        if self.dense is not None or self.executor is None:
-            return (self.dense or scaled_dot_product_attention)(*tensors), 1.0, 0.0
-        timed = _TimedExecutor(self.executor, tensors[0].device)
-        config = RectifiedAttentionConfig(density=self.density, rectify=self.rectify)  # ty: ignore[invalid-argument-type]
-        out, stats = rectified_attention(*tensors, config=config, grid=case.grid, executor=timed, return_stats=True)
-        return out, stats.density, timed.seconds
 
 
 @dataclass
@@ -82,24 +48,6 @@ class Samples:
     density: float = 1.0
     error: float | None = None
     peak: int | None = None
-
-
-class _TimedExecutor:
-    """An executor that adds up the seconds spent in it."""
-
-    def __init__(self, choice: ExecutorChoice, device: torch.device) -> None:
-        self.name, self.seconds = choice.name, 0.0
-        self._executor, self._device = choice.executor, device
-
-    def unavailable(self, device: torch.device, dtype: torch.dtype) -> str | None:
-        return self._executor.unavailable(device, dtype)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        started = _now(self._device)
-        try:
-            return self._executor(*args, **kwargs)
-        finally:
-            self.seconds += _now(self._device) - started
 
 
 def run_benchmark(
@@ -129,13 +77,13 @@ def run_benchmark(
     chosen = choose_executor("auto", where, number_format)
     notes: list[str] = []
     rows: list[dict[str, Any]] = []
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.no_grad():
         for case in cases:
-            methods = list(_methods(case, densities, chosen, where, number_format, all_executors, notes))
+            methods = list(methods_of(case, densities, chosen, where, number_format, all_executors, notes))
             tensors = case.tensors(where, number_format)
             samples = _time(case, methods, tensors, repeats, seconds_per_case, tell, notes)
             if where.type == "cpu" and case.tokens == CPU_TOKENS and case.file is None:
-                _measure_memory(case, methods, samples, number_format, tell)
+                _add_memory(case, samples, number_format, tell)
             rows += _summarise(case, methods, samples)
     report = {
         "machine": machine(where),
@@ -153,64 +101,6 @@ def run_benchmark(
     return report
 
 
-def _methods(
-    case: Case,
-    densities: list[float],
-    chosen: ExecutorChoice,
-    device: torch.device,
-    dtype: torch.dtype,
-    all_executors: bool,
-    notes: list[str],
-) -> Iterator[Method]:
-    yield from _dense_methods(device, notes)
-    for density in densities:
-        if density >= 1:  # falls back to dense attention: shows what the fall-back costs
-            yield Method("rectified", rectify="paper", density=1.0, executor=chosen)
-            continue
-        for name, rectify in METHODS.items():
-            yield Method(name, rectify=rectify, density=density, executor=chosen)
-    if not all_executors or (device.type == "cpu" and case.tokens > OTHERS_TOKENS):
-        return
-    for name in EXECUTORS:
-        if name == chosen.name or (name == "reference" and device.type != "cpu"):
-            continue
-        if reason := get_executor(name).unavailable(device, dtype):
-            notes.append(f"{name} is left out: {reason}")
-            continue
-        other = ExecutorChoice(get_executor(name), name, "for comparison")
-        for density in (density for density in densities if density <= 0.25):
-            yield Method(f"rectified by {name}", rectify="paper", density=density, executor=other, main=False)
-
-
-def _dense_methods(device: torch.device, notes: list[str]) -> Iterator[Method]:
-    """SDPA on a CPU; on CUDA each of its backends that works here, and xformers."""
-    if device.type != "cuda":
-        yield Method(DENSE, dense=scaled_dot_product_attention)
-        return
-    from torch.nn.attention import SDPBackend
-
-    for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
-        yield Method(f"{DENSE}, {backend.name.removesuffix('_ATTENTION').lower()}", dense=partial(_sdpa, backend))
-    try:
-        from xformers.ops import memory_efficient_attention
-    except (ImportError, OSError, RuntimeError) as error:
-        notes.append(f"xformers is left out: {error}")
-        return
-
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        folded = (tensor.transpose(1, 2) for tensor in (query, key, value))  # xformers: [batch, tokens, heads, dim]
-        return memory_efficient_attention(*folded).transpose(1, 2)
-
-    yield Method(f"{DENSE}, xformers", dense=attend)
-
-
-def _sdpa(backend: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    from torch.nn.attention import sdpa_kernel
-
-    with sdpa_kernel(backend):
-        return scaled_dot_product_attention(query, key, value)
-
-
 def _time(
     case: Case,
     methods: list[Method],
@@ -221,7 +111,7 @@ def _time(
     notes: list[str],
 ) -> dict[Method, Samples]:
     """Samples by method; one that fails is left out with a note."""
-    device, begun = tensors[0].device, time.perf_counter()
+    device = tensors[0].device
     samples: dict[Method, Samples] = {}
     expected: Tensor | None = None
     for method in methods:  # to warm up, to compile, and for error and memory
@@ -238,14 +128,15 @@ def _time(
     if not any(method.name.startswith(DENSE) for method in samples):
         raise SparseVideoInputError(f"dense attention does not fit at {case.name}: {'; '.join(notes[-3:])}")
     slow: set[Method] = set()
+    begun = time.perf_counter()
     for round_ in range(repeats):
         if round_ and time.perf_counter() - begun > seconds:
             break
         for method in (method for method in samples if method not in slow):
             tell(f"{case.name}: {method.name} {method.density:g}, round {round_ + 1} of {repeats}")
-            started = _now(device)
+            started = now(device)
             _, _, inside = method.run(tensors, case)
-            samples[method].seconds[round_] = _now(device) - started
+            samples[method].seconds[round_] = now(device) - started
             samples[method].inside[round_] = inside
         dense = min(sample.seconds[round_] for method, sample in samples.items() if method.name.startswith(DENSE))
         slow |= {m for m, sample in samples.items() if not m.main and sample.seconds.get(round_, 0) > SLOW * dense}
@@ -261,39 +152,12 @@ def relative_error(output: Tensor, expected: Tensor) -> float:
     return (difference / max(norm, 1e-30)) ** 0.5
 
 
-def _measure_memory(
-    case: Case, methods: list[Method], samples: dict[Method, Samples], dtype: torch.dtype, tell: Tell
-) -> None:
-    """Peak memory on a CPU, each method in a process of its own, with nothing left over from others."""
-    for method in methods:
-        if method in samples and method.main and (method.dense or method.density in (0.25, 0.125)):
+def _add_memory(case: Case, samples: dict[Method, Samples], dtype: torch.dtype, tell: Tell) -> None:
+    """Peak memory on a CPU of what is judged by it."""
+    for method, sample in samples.items():
+        if method.main and (method.dense or method.density in MEMORY_DENSITIES):
             tell(f"{case.name}: {method.name} {method.density:g}, memory")
-            given = {"case": {**asdict(case), "file": None}, "rectify": method.rectify, "density": method.density}
-            given["dtype"] = str(dtype).removeprefix("torch.")
-            code = f"from {__name__} import print_peak; print_peak()"
-            done = subprocess.run(
-                [sys.executable, "-c", code],
-                input=json_library.dumps(given),
-                capture_output=True,
-                text=True,
-                check=False,
-                cwd=Path(__file__).parents[2],
-            )
-            if done.returncode == 0:
-                samples[method].peak = json_library.loads(done.stdout.splitlines()[-1])["peak"]
-
-
-def print_peak() -> None:
-    """In a new process: read case and method as JSON from stdin, run it, print the peak memory as JSON."""
-    given = json_library.load(sys.stdin)
-    case = Case(**{**given["case"], "grid": tuple(given["case"]["grid"])})
-    dtype = resolve_dtype(getattr(torch, given["dtype"]), torch.device("cpu"))
-    tensors = case.tensors(torch.device("cpu"), dtype)
-    choice = choose_executor("auto", torch.device("cpu"), dtype) if given["rectify"] else None
-    reset_peak_memory()  # making the fields took more than attention does
-    with torch.no_grad():
-        Method("", rectify=given["rectify"], density=given["density"], executor=choice).run(tensors, case)
-    typer.echo(json_library.dumps({"peak": peak_memory()}))
+            sample.peak = peak_in_new_process(case, method, dtype)
 
 
 def _summarise(case: Case, methods: list[Method], samples: dict[Method, Samples]) -> Iterator[dict[str, Any]]:
@@ -356,21 +220,14 @@ def _bar(text: str, value: float, bar: float, *, most: bool) -> dict[str, Any]:
     }
 
 
-def _now(device: torch.device) -> float:
-    """Seconds, once the device has finished what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def matrix_rate(device: torch.device, dtype: torch.dtype, *, side: int = 2048, rounds: int = 7) -> float:
     """Multiplications and additions a second of a square matrix product: the ceiling of any attention kernel."""
     left = torch.randn(side, side).to(device, dtype)
     seconds = []
     for _ in range(rounds):
-        started = _now(device)
+        started = now(device)
         left @ left
-        seconds.append(_now(device) - started)
+        seconds.append(now(device) - started)
     return 2.0 * side**3 / median(seconds)
 
 

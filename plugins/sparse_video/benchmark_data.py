@@ -106,7 +106,7 @@ def _read(path: Path, device: torch.device, dtype: torch.dtype) -> tuple[Tensor,
 
 
 def _field(grid: Grid, channels: int, generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """[tokens, channels]: noise blurred by a Gaussian (periodic, by its Fourier transform), unit variance, plus noise."""
+    """[tokens, channels]: noise blurred by a Gaussian (periodic), unit variance, plus white noise."""
     noise = torch.randn(channels, *grid, generator=generator).to(device)
     spectrum = torch.fft.rfftn(noise, dim=(1, 2, 3))
     for axis, cells in enumerate(grid, start=1):

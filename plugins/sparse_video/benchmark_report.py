@@ -34,9 +34,9 @@ def to_markdown(report: dict[str, Any]) -> str:
         "|" + "---|" * 2 + "---:|" * (len(HEAD) - 2),
         *("| " + " | ".join(_cells(row)) + " |" for row in report["rows"]),
         "",
-        "Speed-up: of dense attention in the same round, median and range over rounds. Of ideal: speed-up times density. "
-        "Beside the kernel: share of the call spent on reordering, selection and correction. Peak memory: over that of "
-        "dense attention, inputs and the process included on a CPU. Error: relative L2 against dense attention.",
+        "Speed-up: over dense attention in the same round, median and range of the rounds. Of ideal: speed-up times "
+        "density. Beside the kernel: share of the call spent on reordering, selection and correction. Peak memory: "
+        "over that of dense attention, on a CPU with process and inputs. Error: relative L2 against dense attention.",
         "",
     ]
     lines += [f"- {note}" for note in report["notes"]]

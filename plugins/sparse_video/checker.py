@@ -93,7 +93,9 @@ def colour_map(pixels: np.ndarray) -> np.ndarray:
     red, green, blue = np.moveaxis(pixels, -1, 0)
     safe = np.where(chroma > 0, chroma, 1)
     hue = np.where(
-        high == red, (green - blue) / safe % 6, np.where(high == green, (blue - red) / safe + 2, (red - green) / safe + 4)
+        high == red,
+        (green - blue) / safe % 6,
+        np.where(high == green, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
     distance = np.stack([np.abs((60 * hue - centre + 180) % 360 - 180) for centre in HUES.values()])
     vivid = (chroma > 0.5 * high) & (high > 0.35) & (distance.min(0) < 32)
@@ -127,7 +129,9 @@ def _sights(mask: np.ndarray) -> list[_Sight]:
             continue
         rows, columns = np.nonzero(largest)
         cut = rows.min() == 0 or columns.min() == 0 or rows.max() == height - 1 or columns.max() == width - 1
-        found.append(_Sight(index, int(areas.max()), rows.mean(), columns.mean(), outline_harmonics(largest), bool(cut)))
+        found.append(
+            _Sight(index, int(areas.max()), rows.mean(), columns.mean(), outline_harmonics(largest), bool(cut))
+        )
     return found
 
 
@@ -200,4 +204,7 @@ def summarise(verdicts: list[Verdict]) -> dict[str, float]:
         name: float(np.mean([getattr(verdict, name) for verdict in verdicts])) for name in ("colour", "shape", "motion")
     }
     shares["direction"] = float(np.mean(directions)) if directions else float("nan")
-    return shares | {"fidelity": float(np.mean([verdict.right for verdict in verdicts])), "shapes": float(len(verdicts))}
+    return shares | {
+        "fidelity": float(np.mean([verdict.right for verdict in verdicts])),
+        "shapes": float(len(verdicts)),
+    }

@@ -135,10 +135,10 @@ def _place(rng, colour, shape, motion, role, placed, count, frames, height, widt
     for _ in range(12):
         radius = rng.uniform(0.13, 0.19) if count > 1 else rng.uniform(0.14, 0.22)
         if motion == "grows":
-            radius = rng.uniform(0.07, 0.10)
+            radius = rng.uniform(0.09, 0.12)
         if role == "front":
             radius = rng.uniform(0.19, 0.23)
-        speed = rng.uniform(1.5, 2.0) if motion != "rotates" else rng.uniform(4.0, 6.0)
+        speed = rng.uniform(0.6, 0.85) if motion != "rotates" else rng.uniform(2.5, 4.0)
         candidate = MovingShape(
             colour, shape, motion, 0.5, 0.5, radius, float(rng.uniform(-15, 15)), float(speed), role == "hidden"
         )
@@ -188,10 +188,10 @@ def shape_path(shape: MovingShape, frames: int, height: int) -> ShapePath:
         x = x + across * shape.speed * time / height
         y = y + down * shape.speed * time / height
     elif shape.motion == "bounces":
-        phase = (time / 15) % 1.0
-        y = y - 4 * phase * (1 - phase) * 0.16 * shape.speed
+        phase = (time / 24) % 1.0
+        y = y - 4 * phase * (1 - phase) * 0.36 * shape.speed
     elif shape.motion == "grows":
-        radius = radius * np.exp(0.016 * shape.speed * time)
+        radius = radius * np.exp(0.018 * shape.speed * time)
     elif shape.motion == "rotates":
         angle = angle + shape.speed * time
     return ShapePath(x, y, radius, angle)

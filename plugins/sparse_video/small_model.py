@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
@@ -9,7 +11,20 @@ from .vocabulary import build_tokenizer
 
 LATENT_CHANNELS = 16
 TEXT_TOKENS = 40
-FRAMES, HEIGHT, WIDTH = 33, 128, 128  # 17 x 16 x 16 = 4,352 tokens
+FRAMES, HEIGHT, WIDTH = 57, 96, 96  # 29 x 12 x 12 = 4,176 tokens
+STEPS = 12
+DEFAULTS: dict[str, Any] = {
+    "default_num_frames": FRAMES,
+    "default_height": HEIGHT,
+    "default_width": WIDTH,
+    "default_num_inference_steps": STEPS,
+    "default_guidance_scale": 1.0,
+    "max_sequence_length": TEXT_TOKENS,
+    "max_tokens": 4 * 4176,
+    "fps": 15.0,
+    # Blocks of 64: at 4,176 tokens there are 66 of them; forced neighbours would be half of those.
+    "default_attention": {"density": 0.25, "block_size": 64, "neighbors": False},
+}
 
 
 def new_vae() -> AutoencoderKLWan:
@@ -57,16 +72,16 @@ def new_text_encoder(tokenizer: PreTrainedTokenizerFast) -> UMT5EncoderModel:
 
 
 def new_transformer() -> WanTransformer3DModel:
-    """A Wan transformer: 6 layers, 4 heads of 64; one token per latent position; 7 M parameters."""
+    """A Wan transformer: 6 layers, 3 heads of 64; one token per latent position; 4 M parameters."""
     return WanTransformer3DModel(
         patch_size=(1, 1, 1),
-        num_attention_heads=4,
+        num_attention_heads=3,
         attention_head_dim=64,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         text_dim=128,
         freq_dim=256,
-        ffn_dim=1024,
+        ffn_dim=768,
         num_layers=6,
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",

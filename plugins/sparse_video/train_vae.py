@@ -6,10 +6,12 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
+from torch import nn
 
 from .scenes import render, sample_scene
 
@@ -47,6 +49,42 @@ def reconstruction_loss(decoded: torch.Tensor, clip: torch.Tensor) -> torch.Tens
     return loss
 
 
+class ConvolutionOptimiser:
+    """Muon for the kernels, each seen as a matrix [out, in * kernel], and AdamW for the rest."""
+
+    def __init__(self, model: nn.Module, rate: float) -> None:
+        self.model = model
+        trained = [value for value in model.parameters() if value.requires_grad]
+        kernels = [value for value in trained if value.ndim > 3 and value[0].numel() > 1 and len(value) > 1]
+        self.matrices = [(value, nn.Parameter(value.data.view(len(value), -1))) for value in kernels]  # same memory
+        chosen = {id(value) for value in kernels}
+        rest = [value for value in trained if id(value) not in chosen]
+        self.parts = (
+            torch.optim.Muon([matrix for _, matrix in self.matrices], lr=rate, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0),
+        )
+
+    def set_rate(self, rate: float) -> None:
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+
+    def step(self) -> None:
+        """Step both and clear the gradients."""
+        for value, matrix in self.matrices:
+            matrix.grad = None if value.grad is None else value.grad.view_as(matrix)
+        for part in self.parts:
+            part.step()
+        self.model.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict) -> None:
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
+
+
 def train_vae(
     vae: AutoencoderKLWan,
     *,
@@ -58,7 +96,7 @@ def train_vae(
     deadline: float | None = None,
 ) -> AutoencoderKLWan:
     """Train until `steps` (or the deadline, `time.monotonic` seconds); resumes from `state_file`."""
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-4)
+    optimiser = ConvolutionOptimiser(vae, rate)
     average = {name: value.clone() for name, value in vae.state_dict().items()}
     first = 0
     if state_file.exists():
@@ -69,8 +107,7 @@ def train_vae(
     vae.train()
     for step in range(first, steps):
         progress = step / steps
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        optimiser.set_rate(rate * min(1.0, (step + 1) / 30) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))))
         clip = crop_batch(step, batch)
         posterior = vae.encode(clip).latent_dist
         decoded = vae.decode(posterior.sample()).sample
@@ -79,7 +116,6 @@ def train_vae(
         (loss + KL_WEIGHT * kl).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
         decay = min(0.98, (step + 1) / (step + 10))
         with torch.no_grad():
             for name, value in vae.state_dict().items():
@@ -95,6 +131,17 @@ def train_vae(
             break
     vae.load_state_dict(average)
     return vae.eval()
+
+
+def train_decoder(vae: AutoencoderKLWan, **options: Any) -> AutoencoderKLWan:
+    """Train the decoder alone, so that the latents stay what the transformer has learned; options as for `train_vae`."""
+    encoder = [*vae.encoder.parameters(), *vae.quant_conv.parameters()]
+    for value in encoder:
+        value.requires_grad_(False)
+    vae = train_vae(vae, **options)
+    for value in encoder:
+        value.requires_grad_(True)
+    return vae
 
 
 def save_state(file: Path, state: dict) -> None:

@@ -130,7 +130,7 @@ def test_the_catalogue_of_this_suite_holds_attribution(monkeypatch):
         ("min_memory_gb", -1.0),
         ("min_memory_gb", float("nan")),
         ("published", ("../secrets.py",)),
-        ("published", ("folder/model.py",)),
+        ("published", ("folder/deeper/model.py",)),
     ],
 )
 def test_a_spec_with_an_unusable_field_is_refused(field, value):

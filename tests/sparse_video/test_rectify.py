@@ -171,6 +171,9 @@ class TestSelection:
         logits = torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64).log().expand(1, 1, 4, 4).contiguous()
         assert chosen_sets(select_blocks(logits, keep, top_p, None)) == [expected] * 4
 
+    def test_a_top_p_of_1_keeps_all_whatever_the_rounding(self):
+        assert select_blocks(normal(4, 4, 64, 64, dtype=torch.float32) * 3, 1, 1.0, None).all()
+
     def test_p_towards_zero_leaves_density_alone(self):
         logits = normal(2, 2, 9, 9)
         assert torch.equal(select_blocks(logits, 3, 1e-12, None), select_blocks(logits, 3, None, None))

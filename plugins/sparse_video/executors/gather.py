@@ -17,10 +17,10 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from ..errors import SparseVideoInputError
 
-LOGITS_BYTES = 8 << 20  # of one chunk on a CPU: small enough for a shared cache, large enough for a matrix product
+LOGITS_BYTES = 4 << 20  # of one chunk on a CPU: small enough for a shared cache, large enough for a matrix product
 GATHERED_BYTES = 512 << 20  # of one chunk elsewhere, keys and values together
 UNSEEN = -1e30  # instead of -inf, which times zero would be NaN
-SAMPLE = 16  # of how many keys one is looked at to guess a row's largest logit
+SAMPLES = 128  # keys of a list that are looked at to guess a row's largest logit
 # Columns that ride along in the query-key product: the shift of the row, and the key's bias as a sum of two numbers,
 # so that ln(block size) keeps its digits in bfloat16. The fourth keeps rows a multiple of eight bytes.
 RIDERS = 4
@@ -28,12 +28,13 @@ RIDERS = 4
 
 @dataclass(frozen=True)
 class HeadTables:
-    """What one (batch, head) is gathered from; block N + M is a dummy that nobody sees.
+    """What one (batch, head) is gathered from.
 
     Attributes:
-        query: [N, block, d + RIDERS], scaled by nothing; riders (0, 1, 1, 0).
-        key: [N + M + 1, block, d + RIDERS]: N visual blocks, M of extras, one dummy; riders (1, high, low, 0).
-        value: [N + M + 1, block, d].
+        query: [N, block, d].
+        key: [N + M + 1, block, d + RIDERS]: N visual blocks, M of extras and a dummy that nobody sees; riders
+            (1, high, low, 0).
+        value: [N + M, block, d].
         row_bias: [N, M * block] bias of the extras by query block, divided by the scale, or None if all rows agree.
     """
 
@@ -41,6 +42,32 @@ class HeadTables:
     key: Tensor
     value: Tensor
     row_bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Memory that all chunks share, flat: gathered keys and values, logits (none where SDPA keeps them)."""
+
+    key: Tensor
+    value: Tensor
+    logits: Tensor
+
+    @classmethod
+    def for_lists(cls, longest: int, block_size: int, like: Tensor) -> Scratch:
+        """Room for a chunk of the usual size, and for one query block with the longest list, in keys."""
+        dim, size = like.shape[-1], like.element_size()
+        if like.device.type == "cpu":
+            keys = max(LOGITS_BYTES // (size * block_size), longest)
+            return cls(
+                like.new_empty(keys * (dim + RIDERS)), like.new_empty(keys * dim), like.new_empty(keys * block_size)
+            )
+        keys = max(GATHERED_BYTES // (2 * size * dim), longest)
+        return cls(like.new_empty(keys * (dim + RIDERS)), like.new_empty(keys * dim), like.new_empty(0))
+
+    def rows(self, keys: int, dim: int, left: int) -> int:
+        """Query blocks to take at once, each with this many keys: a power of two that fits in, of those left."""
+        fits = max(1, min(self.value.numel() // (dim * keys), left))
+        return 1 << (fits.bit_length() - 1)
 
 
 class GatherExecutor:
@@ -78,6 +105,9 @@ class GatherExecutor:
             query, key, value = query.float(), key.float(), value.float()
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
         bias = _bias_by_head(extra_bias, query, chosen.shape[2], extra_key)
+        extras = 0 if extra_key is None else extra_key.shape[2] + -extra_key.shape[2] % block_size
+        longest = _round_up(int(chosen.sum(-1).max()), chosen.shape[2]) * block_size + extras
+        scratch = Scratch.for_lists(longest, block_size, query)
         for batch, head in ((b, h) for b in range(query.shape[0]) for h in range(query.shape[1])):
             tables = _head_tables(
                 query[batch, head],
@@ -90,7 +120,7 @@ class GatherExecutor:
                 extra_value=None if extra_value is None else extra_value[batch, head],
                 extra_bias=None if bias is None else bias[batch, head],
             )
-            _attend_head(tables, chosen[batch, head], scale, out[batch, head])
+            _attend_head(tables, scratch, chosen[batch, head], scale, out[batch, head])
         return out.to(result_dtype)
 
 
@@ -119,9 +149,11 @@ def _head_tables(
     blocks = -(-tokens // block_size)
     extras = 0 if extra_key is None else extra_key.shape[0]
     first_extra, total = blocks * block_size, (blocks - (-extras // block_size) + 1) * block_size
-    keys, values = key.new_zeros(total, dim + RIDERS), value.new_zeros(total, dim)
-    keys[:tokens, :dim], values[:tokens] = key, value
+    keys, values = key.new_zeros(total, dim + RIDERS), value
+    keys[:tokens, :dim] = key
     keys[:, dim], keys[:, dim + 1] = 1, UNSEEN
+    if total - block_size > tokens:
+        values = pad(value, (0, 0, 0, total - block_size - tokens))
     keys[:tokens, dim + 1] = 0 if mask is None else key.new_zeros(tokens).masked_fill_(~mask, UNSEEN)
     row_bias = None
     if extra_key is not None and extra_value is not None:
@@ -132,8 +164,7 @@ def _head_tables(
             if len(row_bias) == 1:
                 _set_bias(keys[first_extra : first_extra + row_bias.shape[1]], row_bias[0])
                 row_bias = None
-    queries = pad(query, (0, RIDERS, 0, first_extra - tokens))
-    queries[:, dim + 1 : dim + 3] = 1
+    queries = pad(query, (0, 0, 0, first_extra - tokens)) if first_extra > tokens else query
     split = (-1, block_size)
     return HeadTables(queries.unflatten(0, split), keys.unflatten(0, split), values.unflatten(0, split), row_bias)
 
@@ -151,27 +182,35 @@ def _set_bias(keys: Tensor, bias: Tensor) -> None:
     keys[..., -2] = (bias - high).to(keys.dtype)
 
 
-def _attend_head(tables: HeadTables, chosen: Tensor, scale: float, out: Tensor) -> None:
+def _attend_head(tables: HeadTables, scratch: Scratch, chosen: Tensor, scale: float, out: Tensor) -> None:
     """Fill out [S, d] chunk by chunk; in a chunk the lists are about equally long."""
-    blocks, block_size, _ = tables.query.shape
-    written = (
-        out.new_empty(blocks, block_size, out.shape[-1]) if len(out) % block_size else out.unflatten(0, (blocks, -1))
-    )
-    on_cpu = out.device.type == "cpu"
-    for rows, lists in _chunks(tables, chosen, on_cpu):
-        key = tables.key.index_select(0, lists.flatten()).unflatten(0, lists.shape).flatten(1, 2)
-        value = tables.value.index_select(0, lists.flatten()).unflatten(0, lists.shape).flatten(1, 2)
+    blocks, block_size, dim = tables.query.shape
+    ragged = len(out) % block_size > 0
+    written = out.new_empty(tables.query.shape) if ragged else out.unflatten(0, (blocks, -1))
+    attend = _attend_rows if out.device.type == "cpu" else _attend_rows_sdpa
+    for rows, lists in _chunks(tables, scratch, chosen):
+        key = _gather(tables.key, lists, scratch.key)
+        value = _gather(tables.value, lists.clamp_max(len(tables.value) - 1), scratch.value)  # dummies weigh nothing
         if tables.row_bias is not None:
             _set_bias(key[:, key.shape[1] - tables.row_bias.shape[1] :], tables.row_bias[rows])
-        attend = _attend_rows if on_cpu else _attend_rows_sdpa
-        written[rows] = attend(tables.query[rows], key, value, scale)
-    if len(out) % block_size:
+        query = pad(tables.query[rows], (0, RIDERS))
+        query[..., dim + 1 : dim + 3] = 1
+        written[rows] = attend(query, key, value, scale, scratch.logits)
+    if ragged:
         out.copy_(written.flatten(0, 1)[: len(out)])
 
 
-def _chunks(tables: HeadTables, chosen: Tensor, on_cpu: bool) -> Iterator[tuple[Tensor, Tensor]]:
+def _gather(table: Tensor, lists: Tensor, memory: Tensor) -> Tensor:
+    """The blocks [.., b, d] of each list [G, K] in a row, [G, K * b, d], laid out in the memory."""
+    shape = (lists.numel(), *table.shape[1:])
+    gathered = memory[: math.prod(shape)].view(shape)
+    torch.index_select(table, 0, lists.flatten(), out=gathered)
+    return gathered.view(len(lists), -1, table.shape[-1])
+
+
+def _chunks(tables: HeadTables, scratch: Scratch, chosen: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Query blocks [G] and their key blocks [G, K], shorter lists filled up with the dummy; extras last."""
-    blocks, block_size, width = tables.query.shape
+    blocks, block_size, dim = tables.query.shape
     counts = chosen.sum(-1)
     lists = chosen.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
     dummy = len(tables.key) - 1
@@ -181,17 +220,26 @@ def _chunks(tables: HeadTables, chosen: Tensor, on_cpu: bool) -> Iterator[tuple[
     lengths = counts[order].tolist()
     start = 0
     while start < blocks:
-        longest = max(1, lengths[start]) if not len(extras) else lengths[start]
-        keys = (longest + len(extras)) * block_size
-        size = block_size * keys if on_cpu else 2 * keys * width
-        limit = LOGITS_BYTES if on_cpu else GATHERED_BYTES
-        rows = order[start : start + max(1, limit // (size * tables.key.element_size()))]
+        longest = _round_up(lengths[start], blocks)
+        rows = order[start:][: scratch.rows((longest + len(extras)) * block_size, dim, blocks - start)]
         yield rows, torch.cat([lists[rows, :longest], extras.expand(len(rows), -1)], dim=1)
         start += len(rows)
 
 
-def _attend_rows(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+def _round_up(length: int, most: int) -> int:
+    """To eight lengths between one power of two and the next.
+
+    oneDNN prepares a matrix product for each new shape, which takes a millisecond and a megabyte: a tenth of the time
+    of a chunk, every time, were lists of any length multiplied as they come.
+    """
+    step = 1 << max(0, max(1, length).bit_length() - 4)
+    return min(-(-max(1, length) // step) * step, most)
+
+
+def _attend_rows(query: Tensor, key: Tensor, value: Tensor, scale: float, memory: Tensor) -> Tensor:
     """Softmax attention of query [G, b, d + RIDERS] over key [G, K, d + RIDERS], value [G, K, d]; overwrites query.
+
+    Logits lie in the flat memory, of at least G * b * K numbers.
 
     Every row is shifted by a guess of its largest logit *inside* the product, before the result is rounded: in
     bfloat16 a logit of 20 is only good to 0.06, its distance from the row's largest one is good to a thousandth where
@@ -200,22 +248,24 @@ def _attend_rows(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Ten
     """
     alpha = scale * math.log2(math.e)
     shift = query[..., -RIDERS]
-    sampled = torch.baddbmm(query.new_empty(()), query, key[:, ::SAMPLE].mT, beta=0, alpha=alpha).amax(-1)
+    some = key[:, :: max(1, key.shape[1] // SAMPLES)][:, :SAMPLES]
+    sampled = torch.baddbmm(query.new_empty(()), query, some.mT, beta=0, alpha=alpha).amax(-1)
     shift.copy_(torch.where(sampled > UNSEEN / 1e6, sampled, 0) / -alpha)
-    weights = _shifted_logits(query, key, alpha).exp2_()
+    logits = memory[: math.prod(query.shape[:2]) * key.shape[1]].view(*query.shape[:2], -1)
+    weights = _multiply(query, key, alpha, logits).exp2_()
     sums = _row_sums(weights, query.shape[1])
     if not bool(((sums > 0.01) & (sums < 4.0 * max(2048, key.shape[1]))).all()):
-        highest = _shifted_logits(query, key, alpha).amax(-1)
+        highest = _multiply(query, key, alpha, logits).amax(-1)
         shift.sub_(torch.where(highest > UNSEEN / 1e6, highest, 0) / alpha)
-        weights = _shifted_logits(query, key, alpha).exp2_()
+        weights = _multiply(query, key, alpha, logits).exp2_()
         sums = _row_sums(weights, query.shape[1])
     tiny = torch.finfo(sums.dtype).tiny
     return torch.bmm(weights, value).div_(sums.clamp_min_(tiny).unsqueeze(-1))
 
 
-def _shifted_logits(query: Tensor, key: Tensor, alpha: float) -> Tensor:
-    """Base-2 logits [G, b, K]."""
-    return torch.baddbmm(query.new_empty(()), query, key.mT, beta=0, alpha=alpha)
+def _multiply(query: Tensor, key: Tensor, alpha: float, out: Tensor) -> Tensor:
+    """Base-2 logits [G, b, K], shifted by what rides along."""
+    return torch.baddbmm(out, query, key.mT, beta=0, alpha=alpha, out=out)
 
 
 def _row_sums(weights: Tensor, pieces: int) -> Tensor:
@@ -224,7 +274,7 @@ def _row_sums(weights: Tensor, pieces: int) -> Tensor:
     return partial.sum(-1, dtype=torch.promote_types(weights.dtype, torch.float32))
 
 
-def _attend_rows_sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+def _attend_rows_sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float, _: Tensor) -> Tensor:
     """The same by PyTorch's fused kernel, which keeps the logits on the chip; rows that see nothing give 0."""
     dim = value.shape[-1]
     bias = (key[..., -3] + key[..., -2]).mul_(scale)

@@ -1,0 +1,214 @@
+"""Training of the small checkpoint, from nothing to a folder that `from_pretrained` loads.
+
+Stages, each resumable: the text encoder (a minute), the video VAE, then the transformer on ever more tokens: pictures
+for content, short clips for motion, full length last. `--minutes` is shared out between what is still to be done.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from transformers import AutoTokenizer, UMT5EncoderModel
+
+from core.runs import collect_versions
+
+from . import small_model
+from .latents import ClipSize, ExampleSource
+from .scenes import render, sample_scene
+from .train_text import encode_text, train_text_encoder
+from .train_transformer import TransformerTrainer, train_for
+from .train_vae import train_decoder, train_vae
+from .train_vae import to_model as clips_to_model
+
+DEFAULT_FOLDER = Path(".cache/sparse-video-tiny")
+VAE_SHARE, DECODER_SHARE = 0.2, 0.1
+TRAINING_SEEDS = 10_000_000  # evaluation draws its scenes below this
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the transformer's training: sizes with their batch, its share of the time, its learning rates."""
+
+    name: str
+    share: float
+    sizes: tuple[tuple[ClipSize, int], ...]
+    rates: tuple[float, float]
+
+    def rate(self, done: float) -> float:
+        """Linear from the first to the second, after a short warm-up."""
+        first, last = self.rates
+        return (first + (last - first) * done) * min(1.0, 0.05 + done / 0.02)
+
+
+SIDES = (small_model.HEIGHT, small_model.WIDTH)
+PICTURE = ClipSize(1, *SIDES)  # 144 tokens
+SHORT = ClipSize(5, *SIDES)  # 432 tokens
+MIDDLE = ClipSize(17, *SIDES)  # 1,296 tokens
+FULL = ClipSize(small_model.FRAMES, *SIDES)  # 4,176 tokens
+
+STAGES = (
+    Stage("content", 0.45, ((PICTURE, 32), (SHORT, 12)), (2e-3, 1.2e-3)),
+    Stage("motion", 0.3, ((MIDDLE, 6),), (1.2e-3, 7e-4)),
+    Stage("length", 0.25, ((FULL, 2),), (7e-4, 5e-5)),
+)
+
+
+def train_command(
+    minutes: Annotated[float, typer.Option(help="Wall time for everything that is still to be trained.")] = 60,
+    out: Annotated[Path, typer.Option(help="Where states, logs and the checkpoint go.")] = DEFAULT_FOLDER,
+    device: Annotated[str, typer.Option(help="cpu or cuda, for the transformer.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Torch threads; one is faster when the machine is busy.")] = 0,
+    compiled: Annotated[
+        bool, typer.Option(help="Compile the blocks (needs a C++ compiler; minutes to start).")
+    ] = False,
+    resume: Annotated[bool, typer.Option(help="Go on from what is in the folder.")] = True,
+    seed: int = 0,
+) -> None:
+    """Train the small model on videos that this generates; run it again to go on."""
+    if minutes <= 0:
+        raise typer.BadParameter(f"{minutes} is not above 0: give minutes of wall time.", param_hint="--minutes")
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    if not resume and any(out.iterdir()):
+        raise typer.BadParameter(
+            f"{out} is not empty: give another folder, or leave --no-resume out.", param_hint="--out"
+        )
+    began = time.monotonic()
+    log = Log(out / "log.jsonl")
+    tokenizer, text_encoder = text_part(out, log)
+    vae = vae_part(out, log, deadline=began + 60 * minutes * VAE_SHARE)
+    left = 60 * minutes - (time.monotonic() - began)
+    transformer = transformer_part(
+        out, vae, text_encoder, tokenizer, seconds=left * (1 - DECODER_SHARE), device=device, compiled=compiled, log=log
+    )
+    vae = decoder_part(out, vae, log, deadline=began + 60 * minutes)
+    save_checkpoint(out / "checkpoint", tokenizer, text_encoder, vae, transformer)
+    typer.echo(f"wrote {out / 'checkpoint'}")
+
+
+class Log:
+    """One JSON object a line, in a file and on the screen."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self, stage: str, row: dict[str, Any]) -> None:
+        line = json.dumps({"stage": stage} | row)
+        typer.echo(line)
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def of(self, stage: str) -> Callable[[dict[str, Any]], None]:
+        return lambda row: self(stage, row)
+
+
+def text_part(out: Path, log: Log, steps: int = 400) -> tuple[Any, UMT5EncoderModel]:
+    """The tokenizer and the trained text encoder, from the folder if they are there."""
+    if not (out / "text_encoder" / "model.safetensors").exists():
+        tokenizer = small_model.new_tokenizer()
+        encoder = train_text_encoder(
+            small_model.new_text_encoder(tokenizer), tokenizer, steps=steps, log=log.of("text")
+        )
+        tokenizer.save_pretrained(out / "tokenizer")
+        encoder.save_pretrained(out / "text_encoder")
+    tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
+    return tokenizer, UMT5EncoderModel.from_pretrained(out / "text_encoder").eval()
+
+
+def vae_part(out: Path, log: Log, *, deadline: float, steps: int = 2000) -> AutoencoderKLWan:
+    """The trained VAE with the statistics of its latents, from the folder if it is there."""
+    if not (out / "vae" / "config.json").exists():
+        vae = train_vae(
+            small_model.new_vae(), steps=steps, state_file=out / "vae.state.pt", log=log.of("vae"), deadline=deadline
+        )
+        set_statistics(vae)
+        vae.save_pretrained(out / "vae")
+    return AutoencoderKLWan.from_pretrained(out / "vae").eval()
+
+
+def decoder_part(out: Path, vae: AutoencoderKLWan, log: Log, *, deadline: float, steps: int = 2000) -> AutoencoderKLWan:
+    """The VAE with its decoder trained further on latents as the transformer makes them; the encoder stays."""
+    vae = train_decoder(vae, steps=steps, state_file=out / "decoder.state.pt", log=log.of("decoder"), deadline=deadline)
+    vae.save_pretrained(out / "vae_decoder")
+    return vae
+
+
+@torch.no_grad()
+def set_statistics(vae: AutoencoderKLWan, clips: int = 24) -> None:
+    """Put the latents' mean and standard deviation per channel into the configuration, as Wan's VAE has them."""
+    shape = {"frames": 17, "height": 96, "width": 96}
+    scenes = [sample_scene(TRAINING_SEEDS + index, **shape) for index in range(clips)]
+    latents = torch.cat([vae.encode(clips_to_model(render(scene, **shape)[None])).latent_dist.mean for scene in scenes])
+    vae.register_to_config(
+        latents_mean=latents.mean((0, 2, 3, 4)).tolist(), latents_std=latents.std((0, 2, 3, 4)).tolist()
+    )
+
+
+def transformer_part(
+    out: Path,
+    vae: AutoencoderKLWan,
+    text_encoder: UMT5EncoderModel,
+    tokenizer: Any,
+    *,
+    seconds: float,
+    device: str,
+    compiled: bool,
+    log: Log,
+    stages: tuple[Stage, ...] = STAGES,
+) -> WanTransformer3DModel:
+    """Train through the stages that are not yet done; the time left is shared out between those."""
+    with torch.no_grad():
+        null_text = encode_text(text_encoder, tokenizer, [""])[0]
+    trainer = TransformerTrainer(small_model.new_transformer(), null_text, device=device, compiled=compiled)
+    file, done = out / "transformer.state.pt", 0
+    if file.exists():
+        done = trainer.load(file).get("stages_done", 0)
+    shares = sum(stage.share for stage in stages[done:])
+    for index, stage in enumerate(stages):
+        if index < done:
+            continue
+        first = TRAINING_SEEDS * (10 * (index + 1)) + trainer.samples
+        sources = [
+            (ExampleSource(vae, text_encoder, tokenizer, size, seed=first + TRAINING_SEEDS * place), count)
+            for place, (size, count) in enumerate(stage.sizes)
+        ]
+        train_for(
+            trainer,
+            sources,
+            seconds=seconds * stage.share / shares,
+            rate=stage.rate,
+            log=log.of(stage.name),
+            save=lambda index=index: trainer.save(file, stages_done=index),
+        )
+        trainer.save(file, stages_done=index + 1)
+    model = small_model.new_transformer()
+    model.load_state_dict({name: value.cpu() for name, value in trainer.average.items()})
+    return model.eval()
+
+
+def save_checkpoint(folder: Path, tokenizer: Any, text_encoder: Any, vae: Any, transformer: Any) -> None:
+    """Write the pipeline as the Hub gets it: bfloat16 transformer in files under 10 MB, the rest as it is."""
+    from .pipeline import SparseVideoPipeline
+
+    pipeline = SparseVideoPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=vae,
+        transformer=transformer.to(torch.bfloat16),
+        scheduler=small_model.new_scheduler(),
+        **small_model.DEFAULTS,
+    )
+    pipeline.save_pretrained(folder, max_shard_size="9MB")
+    record = {"versions": collect_versions(), "saved": np.datetime_as_string(np.datetime64("now"), unit="s")}
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -18,21 +18,21 @@ from apps.sparse_video.endpoints import (
     sparse_video_stop,
 )
 from apps.sparse_video.files import DOWNLOADS
-from apps.sparse_video.player import LIVE_SCRIPT, NAMES, PLAYER_SCRIPT, STYLE, live_tiles, players
+from apps.sparse_video.player import LIVE_SCRIPT, NAMES, PLAYER_SCRIPT, STYLE, empty_tiles, live_tiles, players
 from apps.sparse_video.work import EXAMPLES, METHODS, SLUG, WORDS
 from core.errors import QuartetError
 from core.jobs import Job, default_store
 
 INTRO = """What does sparse attention save, in seconds and dollars per minute of video, and what does it cost in
-fidelity? The same clip is made with **dense** attention, with **plain sparse** attention (only some blocks of keys), and
-**rectified**: the same blocks, corrected against a cheap estimate of full attention. All are measured in one run."""
+fidelity? The same clip is made with **dense** attention, with **plain sparse** attention (only some blocks of keys),
+and **rectified**: the same blocks, corrected against a cheap estimate of full attention. All in one run."""
 MODEL = """A small model, trained for this page: 128 × 128 pixels, one to three shapes, and no other words than these.
 What is measured holds for it, on this machine; large models spend far more of their time in attention."""
-PROMISE = """<div class="promise"><p>One click makes the clip once for each kind of attention, and shows</p><ul>
-<li>the clips side by side, on the same frame, and where they differ from dense;</li>
-<li>time per step, memory, and seconds and dollars per minute of video;</li>
-<li>which blocks each head attended to, and how wrong the attention itself became.</li></ul>
-<p class="quiet">If sparse is slower than dense on this machine and at this size, the page says so.</p></div>"""
+PROMISE = """<div class="promise">{tiles}<ul>
+<li>One click makes the clip once for each kind of attention: side by side, on the same frame.</li>
+<li>Time per step, peak memory, and seconds and dollars per minute of video. If sparse is slower than dense on this
+machine and at this size, the page says so.</li>
+<li>Which blocks each head attended to, and how wrong the attention itself became.</li></ul></div>"""
 PRICE = 2.5
 POLL_SECONDS = 0.5
 # The address follows the job, so that copying it is enough to come back.
@@ -73,6 +73,7 @@ class _Inputs:
     def __init__(self) -> None:
         self.prompt = gr.Textbox(EXAMPLES[0], label="Prompt", lines=3, max_lines=5, elem_id="sparse-video-prompt")
         with gr.Column(elem_id="sparse-video-examples"):
+            gr.Markdown("Examples", elem_classes="quiet")
             self.examples = [gr.Button(text, size="sm") for text in EXAMPLES]
         self.methods = gr.CheckboxGroup(
             [(NAMES[method], method) for method in METHODS],
@@ -113,7 +114,7 @@ class _Results:
     """The right column's components; the results are hidden until there are some."""
 
     def __init__(self) -> None:
-        self.promise = gr.HTML(PROMISE, elem_id="sparse-video-promise")
+        self.promise = gr.HTML(PROMISE.format(tiles=empty_tiles(METHODS[:3])), elem_id="sparse-video-promise")
         self.status = gr.HTML("", elem_id="sparse-video-status")
         self.live = gr.HTML("", elem_id="sparse-video-live", js_on_load=LIVE_SCRIPT)
         with gr.Column(visible=False, elem_id="sparse-video-results") as self.box:
@@ -122,7 +123,11 @@ class _Results:
             self.caption = gr.HTML("", elem_id="sparse-video-caption")
             gr.Markdown("### What it costs", elem_classes="section")
             self.price = gr.Number(
-                PRICE, label="Price of this machine, $ per GPU-hour", minimum=0, maximum=10_000, elem_id="price"
+                PRICE,
+                label="Price of this machine, $ per GPU-hour",
+                minimum=0,
+                maximum=10_000,
+                elem_id="sparse-video-price",
             )
             self.cost = gr.HTML("", elem_id="sparse-video-cost")
             gr.Markdown("### Time", elem_classes="section")
@@ -130,14 +135,15 @@ class _Results:
             self.steps = gr.Plot(show_label=False, container=False, elem_id="sparse-video-steps")
             self.times = gr.HTML("", elem_id="sparse-video-times")
             gr.Markdown("### Distance from dense", elem_classes="section")
-            self.fidelity = gr.Plot(show_label=False, container=False, elem_id="sparse-video-fidelity")
-            self.distances = gr.HTML("", elem_id="sparse-video-distances")
+            self.fidelity, self.distances = _beside("sparse-video-fidelity", "sparse-video-distances")
             gr.Markdown("### Error of the attention itself", elem_classes="section")
-            self.errors = gr.Plot(show_label=False, container=False, elem_id="sparse-video-errors")
-            self.error_table = gr.HTML("", elem_id="sparse-video-error-table")
+            self.errors, self.error_table = _beside("sparse-video-errors", "sparse-video-error-table")
             gr.Markdown("### Blocks that attention kept", elem_classes="section")
-            self.maps = gr.HTML("", elem_id="sparse-video-maps")
-            self.recall = gr.HTML("", elem_id="sparse-video-recall")
+            with gr.Row():
+                with gr.Column(min_width=300):
+                    self.maps = gr.HTML("", elem_id="sparse-video-maps")
+                with gr.Column(min_width=300):
+                    self.recall = gr.HTML("", elem_id="sparse-video-recall")
             gr.Markdown("### Take it with you", elem_classes="section")
             with gr.Row(elem_id="sparse-video-downloads"):
                 self.downloads = [gr.DownloadButton(name, size="sm", min_width=110) for name in DOWNLOADS]
@@ -203,6 +209,16 @@ class _Results:
     def _publish(self, path: Path) -> str:
         """The address of a copy in Gradio's cache, relative to the page."""
         return f"gradio_api/file={self.players.move_resource_to_block_cache(path)}"
+
+
+def _beside(plot_id: str, table_id: str) -> tuple[gr.Plot, gr.HTML]:
+    """A plot, and its table beside it where the screen is wide enough."""
+    with gr.Row():
+        with gr.Column(scale=3, min_width=300):
+            plot = gr.Plot(show_label=False, container=False, elem_id=plot_id)
+        with gr.Column(scale=2, min_width=300):
+            figures = gr.HTML("", elem_id=table_id)
+    return plot, figures
 
 
 def _connect(inputs: _Inputs, results: _Results, job_id: gr.Textbox, shown: gr.State, timer: gr.Timer) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from apps.sparse_video.files import AMPLIFY, difference_name
+from apps.sparse_video.watch import Tile
 
 _HERE = Path(__file__).parent
 STYLE = (_HERE / "page.css").read_text("utf-8")
@@ -16,6 +18,7 @@ PLAYER_SCRIPT = (_HERE / "player.js").read_text("utf-8")
 LIVE_SCRIPT = (_HERE / "live.js").read_text("utf-8")
 NAMES = {"dense": "Dense", "sparse": "Plain sparse", "rectified": "Rectified", "centroid": "Centroid"}
 _SECONDS = 2.0  # of a film strip's loop
+_SPEEDS = (("1", "1 ×"), ("0.5", "½ ×"), ("0.25", "¼ ×"))
 
 
 def live_tiles(preview: Mapping[str, Any] | None) -> str:
@@ -47,6 +50,12 @@ def _tile(tile: Mapping[str, Any]) -> str:
         f'<figure class="clip">{picture}<figcaption><strong>{name}</strong> <span>{escape(tile["state"])}</span>'
         "</figcaption></figure>"
     )
+
+
+def empty_tiles(methods: Sequence[str]) -> str:
+    """Where the clips will be, before the first run."""
+    tiles = "".join(_tile(asdict(Tile(method, method, state="not made yet"))) for method in methods)
+    return f'<div class="clips">{tiles}</div>'
 
 
 def players(result: Mapping[str, Any], files: Mapping[str, Path], publish: Callable[[Path], str]) -> str:
@@ -115,6 +124,3 @@ def _controls(frames: int, *, differences: bool) -> str:
         f'<output class="where">1 / {frames}</output>'
         f'<label class="speed">Speed <select>{speeds}</select></label>{toggle}</div>'
     )
-
-
-_SPEEDS: Sequence[tuple[str, str]] = (("1", "1 ×"), ("0.5", "½ ×"), ("0.25", "¼ ×"))

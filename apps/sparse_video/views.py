@@ -86,7 +86,9 @@ def cost_table(result: Mapping[str, Any], price: float | None) -> str:
         saved = "–"
         if price is not None and dense is not None and row is not dense:
             amount = _saved(row, dense, price)
-            saved = f"{_signed_dollars(amount.over(MINUTES_PER_HOUR))} ({100 * (amount.fraction or 0):+.0f} %)"
+            saved = f"{_signed_dollars(amount.over(MINUTES_PER_HOUR))} ({100 * (amount.fraction or 0):.0f} %)".replace(
+                "(-", "(−"
+            )
         cells.append((_name(row), f"{seconds:,.0f}", _ratio(row["ratio"]), dollars, saved))
     headings = (
         "Attention",
@@ -178,7 +180,7 @@ def recall_table(inside: Mapping[str, Any] | None) -> str:
     if inside is None:
         return ""
     heads = len(inside["layers"][0]["recall"])
-    headings = ("Layer", "Blocks", *(f"Recall, head {head + 1}" for head in range(heads)), "Factor R", "Added back")
+    headings = ("Layer", "Blocks", *(f"Head {head + 1}" for head in range(heads)), "Factor R", "Added back")
     cells = [
         (
             str(row["layer"] + 1),
@@ -190,7 +192,7 @@ def recall_table(inside: Mapping[str, Any] | None) -> str:
         for row in inside["layers"]
     ]
     return table(headings, cells, label="Recall per layer and head") + (
-        '<p class="quiet">Factor R: weight of the exactly computed part after correction. Added back: attention mass '
+        '<p class="quiet">Per head: recall, the attention mass on the blocks kept, estimated. Factor R: weight of the exactly computed part after correction. Added back: attention mass '
         "returned in pooled form.</p>"
     )
 

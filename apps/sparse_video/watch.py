@@ -59,6 +59,7 @@ class Watch:
         inside = steps // 2 + 1 if any(variant.method != "dense" for variant in variants) else 0
         self._all = len(variants) * (WARM_UP_STEPS + steps + _DECODING) + inside
         self._version = 0
+        self._mark = 0.0  # when the step that runs began
 
     def comes_next(self, _: str) -> None:
         """`compare` begins with something: first it warms up each kind of attention, then it makes the clips."""
@@ -82,11 +83,12 @@ class Watch:
             pipeline.preview()  # the first one fits a map, which takes a moment: not between counted steps
             self._context.check()
             return {}
-        last = step + 1 == self.steps
-        self._tile.state = "decoding" if last else f"step {step + 1} of {self.steps}"
+        taken = f", {time.perf_counter() - self._mark:.2f} s" if step else ""  # the first one's includes the text's
+        self._tile.state = "decoding" if step + 1 == self.steps else f"step {step + 1} of {self.steps}{taken}"
         self._tile.show(pipeline.preview())
         self._say(f"{self._tile.label}: {self._tile.state}")
         self._publish()
+        self._mark = time.perf_counter()
         return {}
 
     def inside_step(self) -> None:

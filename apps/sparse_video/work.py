@@ -191,26 +191,24 @@ def _overall(request: Request, samples: Sequence[Any], rows: Sequence[dict[str, 
 
 def snippet(request: Request) -> str:
     """The same in Python, and on the command line."""
-    given = "".join(f", {name}={value!r}" for name, value in request.arguments().items())
     methods = [name for name in METHODS if name in request.methods]
-    calls = [
-        f"{name} = pipe(prompt, seed={request.seed}{_attention(name, request.density)}{given})" for name in methods
-    ]
+    calls = [f"{name} = pipe(prompt, {_attention(name, request.density)}, **clip)" for name in methods]
     return (
         "from plugins.sparse_video import SparseVideoPipeline\n\n"
         f"pipe = SparseVideoPipeline.from_pretrained({find(SLUG).checkpoint!r})\n"
-        f"prompt = {request.prompt!r}\n" + "\n".join(calls) + "\n"
-        f'print({methods[-1]}.frames.shape, {methods[-1]}.run["timings"])\n\n# {_command(request)}\n'
+        f"prompt = {request.prompt!r}\nclip = { {'seed': request.seed} | request.arguments()!r}\n"
+        + "\n".join(calls)
+        + f'\nprint({methods[-1]}.frames.shape, {methods[-1]}.run["timings"])\n\n# {_command(request)}\n'
     )
 
 
 def _attention(method: str, density: float) -> str:
     """A method as arguments of a call, in Python."""
     if method == "dense":
-        return ', attention="dense"'
+        return 'attention="dense"'
     if method == "centroid":
-        return f', density={density:g}, config=pipe.attention_config().replace(rectify="centroid")'
-    return f', attention="{method}", density={density:g}'
+        return f'density={density:g}, config=pipe.attention_config().replace(rectify="centroid")'
+    return f'attention="{method}", density={density:g}'
 
 
 def _command(request: Request) -> str:

@@ -198,7 +198,7 @@ def _verdict(asked: Asked, mask: np.ndarray) -> Verdict:
 
 
 def summarise(verdicts: list[Verdict]) -> dict[str, float]:
-    """Shares of the shapes asked for, 0..1: colour, shape, motion, direction (of those that move) and fidelity (all)."""
+    """Shares of the shapes asked for, 0..1: colour, shape, motion, direction (of movers) and fidelity (all)."""
     directions = [verdict.direction for verdict in verdicts if verdict.direction is not None]
     shares = {
         name: float(np.mean([getattr(verdict, name) for verdict in verdicts])) for name in ("colour", "shape", "motion")

@@ -1,4 +1,4 @@
-"""Evaluation of the small checkpoint: does a clip show what was asked, and how far sparse attention takes it from dense.
+"""Evaluation of the small checkpoint: prompt fidelity, and how far sparse attention is from dense.
 
 Prompts come from scenes that training has never seen: seeds below TRAINING_SEEDS, and combinations of colour, shape and
 motion that are held out. Attention is compared on the query, key and value of the model's own forward passes.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
-from torch.nn import functional as F
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from .scenes import COLOURS, MOTIONS, SHAPES, Scene, coverage, describe, render, sample_scene
@@ -52,7 +53,7 @@ class Examples:
 def label_maps(scene: Scene, size: ClipSize) -> torch.Tensor:
     """The share of each token that shows each colour, shape and motion: float [labels, T, H, W] in 0..1."""
     layers = torch.from_numpy(coverage(scene, frames=size.frames, height=size.height, width=size.width))
-    cells = F.avg_pool2d(layers, 8)
+    cells = nn.functional.avg_pool2d(layers, 8)
     rest = cells[:, 1:].unflatten(1, (-1, 2)).mean(2) if size.frames > 1 else cells[:, 1:]
     cells = torch.cat([cells[:, :1], rest], 1)
     maps = cells.new_zeros(len(MAP_LABELS), *cells.shape[1:])
@@ -86,7 +87,8 @@ class ExampleSource:
         self.kept: Examples | None = None
         self.generator = torch.Generator().manual_seed(seed)
         mean, std = (
-            torch.tensor(values)[:, None, None, None] for values in (vae.config.latents_mean, vae.config.latents_std)
+            torch.tensor(values)[:, None, None, None]
+            for values in (vae.config["latents_mean"], vae.config["latents_std"])
         )
         self.mean, self.std = mean, std
 
@@ -94,7 +96,7 @@ class ExampleSource:
     def make(self, count: int) -> Examples:
         """`count` examples that were not made before."""
         size = self.size
-        shape = {"frames": size.frames, "height": size.height, "width": size.width}
+        shape: dict[str, Any] = {"frames": size.frames, "height": size.height, "width": size.width}
         scenes = [sample_scene(self.next_seed + index, **shape) for index in range(count)]
         self.next_seed += count
         clips = to_model(np.stack([render(scene, **shape) for scene in scenes]))

@@ -1,4 +1,4 @@
-"""The generated world that the small model learns: coloured shapes that move over a background, each clip with its text.
+"""The generated world that the small model learns: coloured shapes that move over a background, with their text.
 
 A scene is a value; `describe` turns it into its prompt and `render` into pixels. Speeds are in pixels per frame, so a
 short clip shows the beginning of the same motion, and sizes are fractions of the frame.
@@ -198,7 +198,7 @@ def shape_path(shape: MovingShape, frames: int, height: int) -> ShapePath:
 
 
 def signed_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Distance to the outline of a shape of radius 1, negative inside. `x` and `y` have any one shape; y points down."""
+    """Distance to the outline of a shape of radius 1, negative inside; y points down."""
     if shape == "circle":
         return np.hypot(x, y) - 0.92
     if shape == "square":
@@ -226,7 +226,7 @@ def _local(shape: MovingShape, path: ShapePath, frames: int, height: int, width:
 
 
 def coverage(scene: Scene, *, frames: int, height: int, width: int) -> np.ndarray:
-    """How much of each pixel each shape covers, hidden parts left out: float32 [shapes, frames, height, width] in 0..1."""
+    """The share of each pixel that shows each shape: float32 [shapes, frames, height, width] in 0..1."""
     layers = np.zeros((len(scene.shapes), frames, height, width), np.float32)
     for index, shape in enumerate(scene.shapes):  # later shapes are painted over earlier ones
         x, y, radius = _local(shape, shape_path(shape, frames, height), frames, height, width)

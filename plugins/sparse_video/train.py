@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from core.runs import collect_versions
@@ -26,8 +27,8 @@ from .latents import ClipSize, ExampleSource
 from .scenes import render, sample_scene
 from .train_text import encode_text, train_text_encoder
 from .train_transformer import TransformerTrainer, train_for
-from .train_vae import train_decoder, train_vae
 from .train_vae import to_model as clips_to_model
+from .train_vae import train_decoder, train_vae
 
 DEFAULT_FOLDER = Path(".cache/sparse-video-tiny")
 VAE_SHARE, DECODER_SHARE = 0.2, 0.1
@@ -147,7 +148,7 @@ def decoder_part(out: Path, vae: AutoencoderKLWan, log: Log, *, deadline: float,
 @torch.no_grad()
 def set_statistics(vae: AutoencoderKLWan, clips: int = 24) -> None:
     """Put the latents' mean and standard deviation per channel into the configuration, as Wan's VAE has them."""
-    shape = {"frames": 17, "height": 96, "width": 96}
+    shape: dict[str, Any] = {"frames": 17, "height": 96, "width": 96}
     scenes = [sample_scene(TRAINING_SEEDS + index, **shape) for index in range(clips)]
     latents = torch.cat([vae.encode(clips_to_model(render(scene, **shape)[None])).latent_dist.mean for scene in scenes])
     vae.register_to_config(

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import nn
-from torch.nn import functional as F
 
 from .latents import MAP_LABELS, Examples, ExampleSource
 from .train_vae import save_state
@@ -36,7 +35,7 @@ class Tap(nn.Module):
 
 
 def noise_levels(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Noise levels sigma in 0..1, logit-normal and shifted (Esser et al. 2024, arXiv 2403.03206, equations 19 and 23)."""
+    """Noise levels sigma in 0..1, logit-normal and shifted (arXiv 2403.03206, equations 19 and 23)."""
     level = torch.sigmoid(torch.randn(count, generator=generator))
     return SHIFT * level / (1 + (SHIFT - 1) * level)
 
@@ -74,7 +73,7 @@ class TransformerTrainer:
             rate,
             device,
         )
-        self.head = nn.Linear(model.config.num_attention_heads * model.config.attention_head_dim, len(MAP_LABELS))
+        self.head = nn.Linear(model.config["num_attention_heads"] * model.config["attention_head_dim"], len(MAP_LABELS))
         self.head.to(device)
         self.optimisers = optimisers(model, self.head, rate)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -97,7 +96,8 @@ class TransformerTrainer:
             velocity = self.model(mixed, sigma * 1000, text, return_dict=False)[0]
             maps = self.head(self.tap.hidden)
         targets = examples.maps.to(self.device).flatten(2).transpose(1, 2).float()
-        return F.mse_loss(velocity.float(), noise - latents), F.binary_cross_entropy_with_logits(maps.float(), targets)
+        map_loss = nn.functional.binary_cross_entropy_with_logits(maps.float(), targets)
+        return nn.functional.mse_loss(velocity.float(), noise - latents), map_loss
 
     def train_step(self, examples: Examples, rate: float) -> dict[str, float]:
         """One step of both optimisers and of the running average."""
@@ -141,7 +141,7 @@ class TransformerTrainer:
     def load(self, file: Path) -> dict[str, Any]:
         """Go on from a saved state; returns it."""
         state = torch.load(file, weights_only=True)
-        own = {plain: name for plain, name in zip(self.plain_state(), self.model.state_dict(), strict=True)}
+        own = dict(zip(self.plain_state(), self.model.state_dict(), strict=True))
         self.model.load_state_dict({own[name]: value for name, value in state["model"].items()})
         self.head.load_state_dict(state["head"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
@@ -162,7 +162,7 @@ def train_for(
     every: int = 50,
     save: Callable[[], None] = lambda: None,
 ) -> None:
-    """Alternate between the sources (each with its batch size) for so many seconds; `rate` maps the share done to a rate."""
+    """Alternate between the sources (each with its batch size); `rate` maps the share of the time to a rate."""
     began, since, sums, last_saved = time.monotonic(), time.monotonic(), {}, time.monotonic()
     turn = 0
     while (elapsed := time.monotonic() - began) < seconds:

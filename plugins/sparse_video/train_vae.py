@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import nn
 
 from .scenes import render, sample_scene
@@ -42,7 +42,7 @@ def to_model(clips: np.ndarray) -> torch.Tensor:
 
 
 def reconstruction_loss(decoded: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
-    """L1 of the pixels and of their differences along height, width and time (edges are few, and they are the shapes)."""
+    """L1 of the pixels and of their differences along height, width and time: edges are few, and matter."""
     loss = (decoded - clip).abs().mean()
     for axis in (2, 3, 4):
         loss = loss + 0.5 * (decoded.diff(dim=axis) - clip.diff(dim=axis)).abs().mean()
@@ -134,7 +134,7 @@ def train_vae(
 
 
 def train_decoder(vae: AutoencoderKLWan, **options: Any) -> AutoencoderKLWan:
-    """Train the decoder alone, so that the latents stay what the transformer has learned; options as for `train_vae`."""
+    """Train the decoder alone, so that the latents stay what they are; options as for `train_vae`."""
     encoder = [*vae.encoder.parameters(), *vae.quant_conv.parameters()]
     for value in encoder:
         value.requires_grad_(False)

@@ -18,9 +18,10 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from ..errors import SparseVideoInputError
 
 LOGITS_BYTES = 4 << 20  # of one chunk on a CPU: small enough for a shared cache, large enough for a matrix product
+GOOD_SUMS = 2.0**-12, 2.0**16  # of a row: within, the bfloat16 logits that make it up are good to two hundredths
 GATHERED_BYTES = 512 << 20  # of one chunk elsewhere, keys and values together
 UNSEEN = -1e30  # instead of -inf, which times zero would be NaN
-SAMPLES = 128  # keys of a list that are looked at to guess a row's largest logit
+SAMPLES = 256  # keys of a list that are looked at to guess a row's largest logit
 # Columns that ride along in the query-key product: the shift of the row, and the key's bias as a sum of two numbers,
 # so that ln(block size) keeps its digits in bfloat16. The fourth keeps rows a multiple of eight bytes.
 RIDERS = 4
@@ -244,23 +245,41 @@ def _attend_rows(query: Tensor, key: Tensor, value: Tensor, scale: float, memory
     Every row is shifted by a guess of its largest logit *inside* the product, before the result is rounded: in
     bfloat16 a logit of 20 is only good to 0.06, its distance from the row's largest one is good to a thousandth where
     it counts. The guess is rounded too, but it is the same for the whole row and cancels. The sum of a row tells
-    whether it was good.
+    whether the guess was good enough, and if not, what a good one is.
     """
     alpha = scale * math.log2(math.e)
     shift = query[..., -RIDERS]
-    some = key[:, :: max(1, key.shape[1] // SAMPLES)][:, :SAMPLES]
-    sampled = torch.baddbmm(query.new_empty(()), query, some.mT, beta=0, alpha=alpha).amax(-1)
-    shift.copy_(torch.where(sampled > UNSEEN / 1e6, sampled, 0) / -alpha)
+    shift.copy_(_guess_largest(query, key, alpha) / -alpha)
     logits = memory[: math.prod(query.shape[:2]) * key.shape[1]].view(*query.shape[:2], -1)
     weights = _multiply(query, key, alpha, logits).exp2_()
     sums = _row_sums(weights, query.shape[1])
-    if not bool(((sums > 0.01) & (sums < 4.0 * max(2048, key.shape[1]))).all()):
-        highest = _multiply(query, key, alpha, logits).amax(-1)
-        shift.sub_(torch.where(highest > UNSEEN / 1e6, highest, 0) / alpha)
-        weights = _multiply(query, key, alpha, logits).exp2_()
-        sums = _row_sums(weights, query.shape[1])
+    bad = ~((sums > GOOD_SUMS[0]) & (sums < GOOD_SUMS[1])).all(-1)
+    for one in (slice(row, row + 1) for row in bad.nonzero().flatten().tolist()):
+        sums[one] = _shift_again(query[one], key[one], alpha, weights[one], sums[one])
     tiny = torch.finfo(sums.dtype).tiny
     return torch.bmm(weights, value).div_(sums.clamp_min_(tiny).unsqueeze(-1))
+
+
+def _shift_again(query: Tensor, key: Tensor, alpha: float, weights: Tensor, sums: Tensor) -> Tensor:
+    """Overwrites the weights of query blocks whose shift was no good; returns their sums."""
+    if bool(((sums > 0) & sums.isfinite()).all()):
+        # Below the largest logit by at most 3, above it by less than the log of the number of keys.
+        missed = sums.log2() - 3
+    else:
+        highest = _multiply(query, key, alpha, weights).amax(-1)
+        missed = torch.where(highest > UNSEEN / 1e6, highest, 0)
+    query[..., -RIDERS] -= missed / alpha
+    return _row_sums(_multiply(query, key, alpha, weights).exp2_(), query.shape[1])
+
+
+def _guess_largest(query: Tensor, key: Tensor, alpha: float) -> Tensor:
+    """About the largest base-2 logit of each row, [G, b], from a sample of its keys; 0 where none of those is seen."""
+    some = key[:, :: max(1, key.shape[1] // SAMPLES)][:, :SAMPLES]
+    logits = torch.baddbmm(query.new_empty(()), query, some.mT, beta=0, alpha=alpha)
+    highest = logits.amax(-1, keepdim=True)
+    # A sample's largest is less than the row's: by about this much if logits are normal and the row ten times as long.
+    highest = highest + (highest - logits.clamp_min_(highest - 64).mean(-1, keepdim=True)) / 4
+    return torch.where(highest > UNSEEN / 1e6, highest, 0).squeeze(-1)
 
 
 def _multiply(query: Tensor, key: Tensor, alpha: float, out: Tensor) -> Tensor:

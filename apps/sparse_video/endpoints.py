@@ -31,7 +31,7 @@ def sparse_video_compare(
         density: share of key blocks to keep, above 0 and at most 1.
         seed: of the noise, the same for every clip.
         steps: sampling steps, 0 for the model's own.
-        frames: 4k + 1.
+        frames: 2k + 1.
         height: pixels, a multiple of 16.
         width: pixels, a multiple of 16.
 
@@ -60,7 +60,7 @@ def sparse_video_generate(
         density: share of key blocks to keep, above 0 and at most 1; without effect on dense.
         seed: of the noise.
         steps: sampling steps, 0 for the model's own.
-        frames: 4k + 1.
+        frames: 2k + 1.
         height: pixels, a multiple of 16.
         width: pixels, a multiple of 16.
 

@@ -33,7 +33,7 @@ PROMISE = """<div class="promise">{tiles}<ul>
 <li>Time per step, peak memory, and seconds and dollars per minute of video. If sparse is slower than dense on this
 machine and at this size, the page says so.</li>
 <li>Which blocks each head attended to, and how wrong the attention itself became.</li></ul></div>"""
-PRICE = 2.5
+PRICE, PRICE_LABEL = 2.5, "Price of this machine, $ per GPU-hour"
 POLL_SECONDS = 0.5
 # The address follows the job, so that copying it is enough to come back.
 REMEMBER_JOB = """(id) => {
@@ -122,34 +122,31 @@ class _Results:
             self.cards = gr.HTML("", elem_id="sparse-video-cards")
             self.caption = gr.HTML("", elem_id="sparse-video-caption")
             gr.Markdown("### What it costs", elem_classes="section")
-            self.price = gr.Number(
-                PRICE,
-                label="Price of this machine, $ per GPU-hour",
-                minimum=0,
-                maximum=10_000,
-                elem_id="sparse-video-price",
-            )
+            with gr.Row(), gr.Column(scale=0, min_width=300):
+                self.price = gr.Number(
+                    PRICE, label=PRICE_LABEL, minimum=0, maximum=10_000, elem_id="sparse-video-price"
+                )
             self.cost = gr.HTML("", elem_id="sparse-video-cost")
             gr.Markdown("### Time", elem_classes="section")
             self.legend = gr.HTML("")
             self.steps = gr.Plot(show_label=False, container=False, elem_id="sparse-video-steps")
             self.times = gr.HTML("", elem_id="sparse-video-times")
             gr.Markdown("### Distance from dense", elem_classes="section")
-            self.fidelity, self.distances = _beside("sparse-video-fidelity", "sparse-video-distances")
+            self.fidelity_legend, self.fidelity, self.distances = _beside("fidelity", "distances")
             gr.Markdown("### Error of the attention itself", elem_classes="section")
-            self.errors, self.error_table = _beside("sparse-video-errors", "sparse-video-error-table")
+            self.error_legend, self.errors, self.error_table = _beside("errors", "error-table")
             gr.Markdown("### Blocks that attention kept", elem_classes="section")
             with gr.Row():
-                with gr.Column(min_width=300):
+                with gr.Column(scale=2, min_width=300):
                     self.maps = gr.HTML("", elem_id="sparse-video-maps")
-                with gr.Column(min_width=300):
+                with gr.Column(scale=3, min_width=300):
                     self.recall = gr.HTML("", elem_id="sparse-video-recall")
             gr.Markdown("### Take it with you", elem_classes="section")
             with gr.Row(elem_id="sparse-video-downloads"):
                 self.downloads = [gr.DownloadButton(name, size="sm", min_width=110) for name in DOWNLOADS]
             # A text box, not a code block: the highlighter's colours are too pale to read.
             self.snippet = gr.Textbox(
-                label="The same in Python", lines=9, interactive=False, buttons=["copy"], elem_id="snippet"
+                label="The same in Python", lines=9, interactive=False, buttons=["copy"], elem_id="sparse-video-snippet"
             )
 
     @property
@@ -163,8 +160,10 @@ class _Results:
             self.legend,
             self.steps,
             self.times,
+            self.fidelity_legend,
             self.fidelity,
             self.distances,
+            self.error_legend,
             self.errors,
             self.error_table,
             self.maps,
@@ -184,17 +183,20 @@ class _Results:
         result = job.result or {}
         inside, files = result["inside"], {path.name: path for path in job.artefacts}
         fidelity = plots.fidelity_figure(result)
+        methods = [row["method"] for row in result["rows"]]
         return [
             gr.update(visible=True),
             players(result, files, self._publish),
             views.verdict_cards(result, price),
             views.caption(result),
             views.cost_table(result, price),
-            plots.legend([row["method"] for row in result["rows"]]),
+            plots.legend(methods),
             plots.steps_figure(result),
             views.time_table(result),
+            plots.legend(methods[1:]) if fidelity else "",
             gr.update(value=fidelity, visible=fidelity is not None),
             views.fidelity_table(result),
+            plots.legend(METHODS[1:]) if inside else "",
             gr.update(value=plots.error_figure(inside) if inside else None, visible=inside is not None),
             views.error_table(inside),
             views.maps_grid(inside),
@@ -211,14 +213,15 @@ class _Results:
         return f"gradio_api/file={self.players.move_resource_to_block_cache(path)}"
 
 
-def _beside(plot_id: str, table_id: str) -> tuple[gr.Plot, gr.HTML]:
-    """A plot, and its table beside it where the screen is wide enough."""
+def _beside(plot: str, figures: str) -> tuple[gr.HTML, gr.Plot, gr.HTML]:
+    """A legend over its plot, and the table beside them where the screen is wide enough; by the ends of their ids."""
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            plot = gr.Plot(show_label=False, container=False, elem_id=plot_id)
+            legend = gr.HTML("")
+            drawing = gr.Plot(show_label=False, container=False, elem_id=f"sparse-video-{plot}")
         with gr.Column(scale=2, min_width=300):
-            figures = gr.HTML("", elem_id=table_id)
-    return plot, figures
+            table = gr.HTML("", elem_id=f"sparse-video-{figures}")
+    return legend, drawing, table
 
 
 def _connect(inputs: _Inputs, results: _Results, job_id: gr.Textbox, shown: gr.State, timer: gr.Timer) -> None:

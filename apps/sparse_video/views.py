@@ -192,8 +192,8 @@ def recall_table(inside: Mapping[str, Any] | None) -> str:
         for row in inside["layers"]
     ]
     return table(headings, cells, label="Recall per layer and head") + (
-        '<p class="quiet">Per head: recall, the attention mass on the blocks kept, estimated. Factor R: weight of the exactly computed part after correction. Added back: attention mass '
-        "returned in pooled form.</p>"
+        '<p class="quiet">Per head: recall, the attention mass on the blocks kept, estimated. Factor R: weight of the '
+        "exactly computed part after correction. Added back: attention mass returned in pooled form.</p>"
     )
 
 

@@ -64,7 +64,7 @@ def cases_of_lengths(lengths: list[int], heads: int, head_dims: list[int]) -> It
 
 
 def grid_of_length(length: int) -> Grid:
-    """The most cubic (frames, rows, columns) with this many cells, frames <= rows <= columns."""
+    """(frames, rows, columns) with this many cells, about as long as wide as high."""
     if length < 1:
         raise SparseVideoInputError(f"length is {length}: a sequence has at least one token")
     frames = next(n for n in range(math.floor(length ** (1 / 3) + 1e-9), 0, -1) if length % n == 0)

@@ -1,0 +1,246 @@
+"""Training learns, goes on where it stopped, and writes a checkpoint that loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from plugins.sparse_video import small_model, train
+from plugins.sparse_video.cli import app
+from plugins.sparse_video.latents import MAP_LABELS, ClipSize, Examples, ExampleSource, label_maps
+from plugins.sparse_video.scenes import COLOURS, describe, render, sample_scene, worded
+from plugins.sparse_video.train_text import QUESTIONS, UNASKED, encode_text, train_text_encoder, word_answers
+from plugins.sparse_video.train_transformer import TransformerTrainer, noise_levels, optimisers
+from plugins.sparse_video.train_vae import crop_batch, reconstruction_loss, to_model, train_decoder, train_vae
+from plugins.sparse_video.vocabulary import words
+
+SIZE = ClipSize(5, 32, 32)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def source() -> ExampleSource:
+    tokenizer = small_model.new_tokenizer()
+    encoder = small_model.new_text_encoder(tokenizer).eval()
+    return ExampleSource(small_model.new_vae().eval(), encoder, tokenizer, SIZE, seed=7, capacity=40)
+
+
+def trainer() -> TransformerTrainer:
+    torch.manual_seed(0)
+    return TransformerTrainer(small_model.new_transformer(), torch.zeros(small_model.TEXT_TOKENS, 128))
+
+
+def examples(count: int = 4) -> Examples:
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(count, 16, 1, 4, 4, generator=generator)
+    text = torch.randn(count, small_model.TEXT_TOKENS, 128, generator=generator)
+    return Examples(latents, text, (latents[:, :1] > 0).float().expand(-1, len(MAP_LABELS), -1, -1, -1))
+
+
+def test_the_tokenizer_knows_every_word_of_the_prompts():
+    tokenizer = small_model.new_tokenizer()
+    for seed in range(60):
+        scene = sample_scene(seed, frames=9, height=32, width=32, held_out=None)
+        ids = tokenizer(describe(scene)).input_ids
+        assert tokenizer.unk_token_id not in ids
+        assert len(ids) == len(worded(scene)) + 1 <= small_model.TEXT_TOKENS
+    assert tokenizer("an elephant").input_ids.count(tokenizer.unk_token_id) == 2
+    assert "elephant" not in words()
+
+
+def test_words_are_asked_for_what_their_shape_is():
+    scene = sample_scene(2, frames=9, height=32, width=32, shapes=2)
+    answers = word_answers(scene, small_model.TEXT_TOKENS)
+    for place, (_, index) in enumerate(worded(scene)):
+        asked = answers[list(QUESTIONS).index("colour"), place]
+        expected = UNASKED if index is None else list(COLOURS).index(scene.shapes[index].colour)
+        assert asked == expected
+    assert (answers[:, len(worded(scene)) + 1 :] == UNASKED).all()
+
+
+def test_the_text_encoder_learns():
+    tokenizer = small_model.new_tokenizer()
+    rows: list[dict[str, float]] = []
+    train_text_encoder(small_model.new_text_encoder(tokenizer), tokenizer, steps=40, batch=16, log=rows.append)
+    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
+
+
+def test_padding_carries_no_text():
+    tokenizer = small_model.new_tokenizer()
+    hidden = encode_text(small_model.new_text_encoder(tokenizer).eval(), tokenizer, ["a red star"])
+    assert hidden.shape == (1, small_model.TEXT_TOKENS, 128)
+    assert (hidden[0, 4:] == 0).all()
+    assert (hidden[0, :4] != 0).any(-1).all()
+
+
+def test_crops_are_in_the_models_range_and_differ_by_seed():
+    first, second = crop_batch(0, 2), crop_batch(1, 2)
+    assert first.shape == (2, 3, 9, 48, 48)
+    assert first.min() >= -1
+    assert first.max() <= 1
+    assert not torch.equal(first, second)
+
+
+def test_reconstruction_loss_is_zero_only_for_the_clip_itself():
+    clip = crop_batch(0, 1)
+    assert reconstruction_loss(clip, clip) == 0
+    assert reconstruction_loss(clip.roll(1, -1), clip) > 0.01
+
+
+def test_the_vae_learns_and_its_decoder_can_go_on_alone(tmp_path):
+    rows: list[dict[str, float]] = []
+    vae = train_vae(small_model.new_vae(), steps=26, batch=2, state_file=tmp_path / "state.pt", log=rows.append)
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    encoder = {name: value.clone() for name, value in vae.encoder.state_dict().items()}
+    decoder = {name: value.clone() for name, value in vae.decoder.state_dict().items()}
+    vae = train_decoder(vae, steps=2, batch=1, state_file=tmp_path / "decoder.pt", log=rows.append)
+    assert all(torch.equal(value, encoder[name]) for name, value in vae.encoder.state_dict().items())
+    assert any(not torch.equal(value, decoder[name]) for name, value in vae.decoder.state_dict().items())
+    assert all(value.requires_grad for value in vae.parameters())
+
+
+def test_vae_training_goes_on_from_its_state(tmp_path):
+    file = tmp_path / "state.pt"
+    rows: list[dict[str, float]] = []
+    train_vae(small_model.new_vae(), steps=3, batch=1, state_file=file, log=rows.append, deadline=0)
+    assert torch.load(file, weights_only=True)["step"] == 1
+    train_vae(small_model.new_vae(), steps=3, batch=1, state_file=file, log=rows.append)
+    assert torch.load(file, weights_only=True)["step"] == 3
+
+
+def test_a_token_map_shows_where_each_shape_is():
+    size = ClipSize(9, 64, 64)
+    scene = sample_scene(11, frames=9, height=64, width=64, shapes=1)
+    maps = label_maps(scene, size)
+    assert maps.shape == (len(MAP_LABELS), 5, 8, 8)
+    shape = scene.shapes[0]
+    named = {shape.colour, shape.shape, shape.motion}
+    for label, layer in zip(MAP_LABELS, maps, strict=True):
+        assert (layer.sum() > 1) is (label in named) or (layer.sum() > 1).item() == (label in named)
+
+
+def test_fresh_examples_are_mixed_with_kept_ones_and_the_store_is_bounded(source):
+    for _ in range(14):
+        batch = source.batch(4)
+        assert batch.latents.shape == (4, 16, 3, 4, 4)
+    assert len(source.kept) <= 40
+    assert source.next_seed < 7 + 14 * 4
+
+
+def test_examples_depend_on_the_seed_alone(source):
+    first = source.make(2)
+    again = ExampleSource(source.vae, source.text_encoder, source.tokenizer, SIZE, seed=7).make(2)
+    assert torch.equal(first.latents, again.latents)
+    assert torch.equal(first.text, again.text)
+
+
+def test_noise_levels_lean_to_the_noisy_end():
+    levels = noise_levels(4000, torch.Generator().manual_seed(0))
+    assert 0 < levels.min()
+    assert levels.max() < 1
+    assert levels.mean() > 0.6
+
+
+def test_every_parameter_belongs_to_exactly_one_optimiser():
+    model = small_model.new_transformer()
+    head = torch.nn.Linear(192, len(MAP_LABELS))
+    owned = [id(value) for part in optimisers(model, head, 1e-3) for group in part.param_groups for value in group["params"]]
+    assert len(owned) == len(set(owned))
+    assert set(owned) == {id(value) for value in (*model.parameters(), *head.parameters())}
+
+
+def test_the_transformer_learns_a_batch_by_heart():
+    learner, batch = trainer(), examples()
+    losses = [learner.train_step(batch, 2e-3) for _ in range(30)]
+    assert np.mean([row["loss"] for row in losses[-5:]]) < 0.9 * np.mean([row["loss"] for row in losses[:3]])
+    assert losses[-1]["map_loss"] < losses[0]["map_loss"]
+
+
+def test_training_resumed_equals_training_in_one_go(tmp_path):
+    straight, batch = trainer(), examples()
+    for _ in range(4):
+        straight.train_step(batch, 1e-3)
+    first = trainer()
+    for _ in range(2):
+        first.train_step(batch, 1e-3)
+    first.save(tmp_path / "state.pt", stages_done=0)
+    second = trainer()
+    assert second.load(tmp_path / "state.pt")["stages_done"] == 0
+    for _ in range(2):
+        second.train_step(batch, 1e-3)
+    assert second.step == 4
+    for name, value in straight.average.items():
+        torch.testing.assert_close(second.average[name], value)
+
+
+def test_a_state_keeps_the_models_own_names(tmp_path):
+    learner = trainer()
+    assert learner.plain_state().keys() == small_model.new_transformer().state_dict().keys()
+
+
+def test_a_stage_warms_up_and_then_cools_down():
+    stage = train.STAGES[0]
+    assert stage.rate(0) < 0.1 * stage.rates[0]
+    assert stage.rate(0.1) > stage.rate(0.9)
+    assert stage.rate(1) == pytest.approx(stage.rates[1])
+
+
+def test_the_shipped_length_has_enough_tokens_for_sparsity():
+    assert train.FULL.tokens >= 4096
+
+
+def test_the_command_trains_writes_a_log_and_a_checkpoint_that_generates(tmp_path, monkeypatch):
+    tiny = (train.Stage("content", 0.5, ((ClipSize(1, 32, 32), 2),), (1e-3, 1e-3)),)
+    monkeypatch.setattr(train, "STAGES", tiny)
+    monkeypatch.setattr(train, "set_statistics", lambda vae: vae)
+    text_part, vae_part, decoder_part = train.text_part, train.vae_part, train.decoder_part
+    monkeypatch.setattr(train, "text_part", lambda *rest: text_part(*rest, steps=2))
+    monkeypatch.setattr(train, "vae_part", lambda *rest, **more: vae_part(*rest, **more, steps=1))
+    monkeypatch.setattr(train, "decoder_part", lambda *rest, **more: decoder_part(*rest, **more, steps=1))
+    out = tmp_path / "run"
+    outcome = CliRunner().invoke(app, ["train", "--minutes", "0.05", "--out", str(out)])
+    assert outcome.exit_code == 0, outcome.output
+    stages = {json.loads(line)["stage"] for line in (out / "log.jsonl").read_text().splitlines()}
+    assert {"text", "vae", "decoder"} <= stages
+    checkpoint = out / "checkpoint"
+    assert not list(checkpoint.rglob("*.bin"))
+    assert all(file.stat().st_size < 10e6 for file in checkpoint.rglob("*") if file.is_file())
+    frames = generate_few_frames(checkpoint)
+    assert frames.shape == (1, 5, 32, 32, 3)
+
+
+def generate_few_frames(checkpoint: Path) -> np.ndarray:
+    from plugins.sparse_video import SparseVideoPipeline
+
+    pipeline = SparseVideoPipeline.from_pretrained(str(checkpoint))
+    pipeline.set_progress_bar_config(disable=True)
+    small = {"num_frames": 5, "height": 32, "width": 32, "num_inference_steps": 2}
+    return pipeline("a red square stays on sand", seed=0, attention="dense", **small).frames
+
+
+@pytest.mark.parametrize("minutes", ["0", "-3"])
+def test_no_time_to_train_is_refused(minutes, tmp_path):
+    outcome = CliRunner().invoke(app, ["train", "--minutes", minutes, "--out", str(tmp_path / "new")])
+    assert outcome.exit_code != 0
+    assert "above 0" in outcome.output
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_rendered_batch_goes_to_the_models_range():
+    clip = render(sample_scene(0, frames=3, height=32, width=32), frames=3, height=32, width=32)
+    batch = to_model(clip[None])
+    assert batch.shape == (1, 3, 3, 32, 32)
+    torch.testing.assert_close(batch[0, :, 1, 4, 5] * 127.5 + 127.5, torch.from_numpy(clip[1, 4, 5]).float())

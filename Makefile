@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format browser bench bench-gpu clean
+.PHONY: help setup demo test lint format browser bench bench-gpu bench-video bench-video-gpu train-video clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## list these targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
 
 setup: $(VENV)/.dev  ## make .venv with everything that development needs
 
@@ -41,6 +41,15 @@ bench: $(VENV)/.dev  ## time the solvers beside independent ones
 
 bench-gpu: $(VENV)/.dev $(VENV)/.gpu  ## the same on an NVIDIA GPU
 	$(RUN) -m plugins.attribution bench --device cuda $(ARGS)
+
+bench-video: $(VENV)/.dev  ## time sparse attention beside dense (quiet machine; 6 minutes)
+	$(RUN) -m plugins.sparse_video bench $(ARGS)
+
+bench-video-gpu: $(VENV)/.dev $(VENV)/.gpu  ## the same at the true shapes, on an NVIDIA GPU
+	$(RUN) -m plugins.sparse_video bench --device cuda $(ARGS)
+
+train-video: $(VENV)/.dev  ## train the small video model (ARGS="--minutes 90"), or go on with it
+	$(RUN) -m plugins.sparse_video train $(ARGS)
 
 clean:  ## remove .venv and everything that was generated
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .cache build dist *.egg-info

@@ -14,6 +14,8 @@ from huggingface_hub import RepoCard
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from tests.sparse_video.tiny_models import tiny_wan_pipeline
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
@@ -110,17 +112,45 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
+def python_block(word: str) -> str:
+    """The one python block in which `word` stands."""
+    (found,) = [block for block in blocks("python") if word in block]
+    return found
+
+
+def test_every_python_block_is_run_by_a_test() -> None:
+    words = ("SparseVideoPipeline", "enable_rectified_attention", "PIDAttributionPipeline", "decompose(")
+    assert {python_block(word) for word in words} == set(blocks("python"))
+
+
+def test_the_sparse_video_lines_make_a_clip() -> None:
+    lines = python_block("SparseVideoPipeline").replace("seed=0", "seed=0, num_inference_steps=2")
+    assert "num_inference_steps=2" in lines
+    shape, recall = run_python(lines).strip().rsplit(" ", 1)
+    assert shape == "(1, 57, 96, 96, 3)"
+    assert 0 < float(recall) <= 1
+
+
+def test_the_drop_in_lines_work_on_a_diffusers_pipeline(tmp_path: Path) -> None:
+    """The real repository needs the network: a tiny one of the same classes takes its place."""
+    tiny_wan_pipeline().save_pretrained(tmp_path / "wan")
+    lines = python_block("enable_rectified_attention")
+    sizes = "height=480, width=832, num_frames=81, num_inference_steps=50"
+    assert sizes in lines
+    lines = lines.replace("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", str(tmp_path / "wan"))
+    lines = lines.replace(sizes, "height=64, width=64, num_frames=9, num_inference_steps=2")
+    assert "'density'" in run_python(lines)
+
+
 def test_the_pipeline_lines_end_in_a_verdict_for_each_stream() -> None:
-    pipeline_lines, _ = blocks("python")
-    printed = run_python(pipeline_lines)
+    printed = run_python(python_block("PIDAttributionPipeline"))
     assert "**thermal: keep**" in printed
     assert "**colour: needs early fusion**" in printed
 
 
 def test_the_decompose_lines_print_what_the_readme_says() -> None:
-    _, decompose_lines = blocks("python")
     (expected,) = blocks("text")
-    assert run_python(decompose_lines) == expected
+    assert run_python(python_block("decompose(")) == expected
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

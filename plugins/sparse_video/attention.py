@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal, overload
 
 import torch
@@ -25,6 +25,8 @@ from .rectify import (
     select_blocks,
 )
 from .stats import AttentionStats, dense_stats
+
+PART_BYTES = 4 * 2**20  # of the query of the heads that a CPU takes at once
 
 # query, key, value [batch, heads, tokens, head_dim] and a bool mask [batch, 1, 1, keys] or None.
 DenseAttention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -113,7 +115,7 @@ def rectified_attention(
     order = _order(config, grid, tokens, query.device)
     with torch.no_grad():
         sequence = _Sequence(query, key, value, key_mask, order, text_tokens, text_first)
-        output, plan, counts = _sparse(sequence, config, run)
+        output, plan, counts = _sparse_in_parts(sequence, config, run)
         if text_tokens:
             output[:, :, sequence.text] = _dense(query[:, :, sequence.text], key, value, key_mask, dense)
         return (output, _stats(plan, counts, name, with_map=return_stats == "map")) if return_stats else output
@@ -206,6 +208,29 @@ class _Plan:
     factor: Tensor
     weights: Tensor
     key_mean: Tensor
+
+
+def _sparse_in_parts(
+    sequence: _Sequence, config: RectifiedAttentionConfig, executor: Executor
+) -> tuple[Tensor, _Plan, Tensor]:
+    """`_sparse` for a few heads at a time on a CPU, where copies in block order of all of them would be the peak."""
+    query = sequence.query
+    heads, at_once = query.shape[1], query.shape[1]
+    if query.device.type == "cpu":
+        at_once = max(1, PART_BYTES // (query[:, 0].numel() * query.element_size()))
+    if at_once >= heads:
+        return _sparse(sequence, config, executor)
+    output, plans = torch.empty_like(query), []
+    for first in range(0, heads, at_once):
+        part = slice(first, first + at_once)
+        some = replace(sequence, query=query[:, part], key=sequence.key[:, part], value=sequence.value[:, part])
+        output[:, part], plan, counts = _sparse(some, config, executor)
+        plans.append(plan)
+    return output, _Plan(*(torch.cat(parts, 1) for parts in zip(*map(_plan_fields, plans), strict=True))), counts
+
+
+def _plan_fields(plan: _Plan) -> tuple[Tensor, ...]:
+    return tuple(getattr(plan, field.name) for field in fields(plan))
 
 
 def _sparse(sequence: _Sequence, config: RectifiedAttentionConfig, executor: Executor) -> tuple[Tensor, _Plan, Tensor]:

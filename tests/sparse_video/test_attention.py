@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from plugins.sparse_video import attention
 from plugins.sparse_video.attention import rectified_attention
 from plugins.sparse_video.config import RectifiedAttentionConfig
 from plugins.sparse_video.errors import SparseVideoInputError
@@ -375,3 +376,19 @@ class TestExecutors:
         output, stats = attend(q, k, v, "auto", return_stats=True)
         assert stats.executor in available_executors("cpu", q.dtype)
         assert relative_error(output, written_out(q, k, v, SMALL).output) < 1e-10
+
+
+@pytest.mark.parametrize("rectify", ["paper", "centroid", "none"])
+@pytest.mark.parametrize("text_tokens", [0, 5])
+def test_heads_taken_in_parts_give_what_all_at_once_give(monkeypatch, rectify, text_tokens):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 100 + text_tokens, 8, generator=generator) for _ in range(3))
+    config = RectifiedAttentionConfig(block_size=16, rectify=rectify, min_tokens=1)
+    options = {"config": config, "grid": (4, 5, 5), "text_tokens": text_tokens, "executor": "reference"}
+    whole, whole_stats = rectified_attention(query, key, value, **options, return_stats="map")
+    monkeypatch.setattr(attention, "PART_BYTES", 1)
+    parts, parts_stats = rectified_attention(query, key, value, **options, return_stats="map")
+    torch.testing.assert_close(parts, whole)
+    assert parts_stats.recall_per_head == pytest.approx(whole_stats.recall_per_head)
+    np.testing.assert_array_equal(parts_stats.block_map, whole_stats.block_map)
+    assert parts_stats.density == pytest.approx(whole_stats.density)

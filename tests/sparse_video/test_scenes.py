@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,11 +29,11 @@ from plugins.sparse_video.scenes import (
     worded,
 )
 
-SIZE = {"frames": 17, "height": 64, "width": 64}
+SIZE: dict[str, Any] = {"frames": 17, "height": 64, "width": 64}
 
 
-def scene_of(shape: str = "square", motion: str = "stays", **more: float) -> Scene:
-    return Scene("in the sky", (MovingShape("red", shape, motion, **{"x": 0.5, "y": 0.5, "radius": 0.2} | more),))
+def scene_of(shape: str = "square", motion: str = "stays") -> Scene:
+    return Scene("in the sky", (MovingShape("red", shape, motion, x=0.5, y=0.5, radius=0.2),))
 
 
 def test_the_same_seed_gives_the_same_clip_and_another_seed_another():
@@ -65,9 +66,7 @@ def test_a_clip_is_bytes_of_the_size_asked_for():
         (
             Scene(
                 "in a dark room",
-                tuple(
-                    MovingShape(colour, "star", "rotates", 0.5, 0.5, 0.2) for colour in ("red", "white", "blue")
-                ),
+                tuple(MovingShape(colour, "star", "rotates", 0.5, 0.5, 0.2) for colour in ("red", "white", "blue")),
             ),
             "a red star rotates, a white star rotates and a blue star rotates in a dark room",
         ),

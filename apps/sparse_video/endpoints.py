@@ -19,9 +19,9 @@ def sparse_video_compare(
     density: float = 0.25,
     seed: int = 0,
     steps: int = 0,
-    frames: int = 33,
-    height: int = 128,
-    width: int = 128,
+    frames: int = 0,
+    height: int = 0,
+    width: int = 0,
 ) -> str:
     """Make the same clip with several kinds of attention and measure them against dense.
 
@@ -31,9 +31,9 @@ def sparse_video_compare(
         density: share of key blocks to keep, above 0 and at most 1.
         seed: of the noise, the same for every clip.
         steps: sampling steps, 0 for the model's own.
-        frames: 2k + 1.
-        height: pixels, a multiple of 16.
-        width: pixels, a multiple of 16.
+        frames: 2k + 1, 0 for the model's own.
+        height: pixels, a multiple of 16, 0 for the model's own.
+        width: pixels, a multiple of 16, 0 for the model's own.
 
     Returns:
         The id of the job; ask sparse_video_result for it.
@@ -48,9 +48,9 @@ def sparse_video_generate(
     density: float = 0.25,
     seed: int = 0,
     steps: int = 0,
-    frames: int = 33,
-    height: int = 128,
-    width: int = 128,
+    frames: int = 0,
+    height: int = 0,
+    width: int = 0,
 ) -> str:
     """Make one clip.
 
@@ -60,9 +60,9 @@ def sparse_video_generate(
         density: share of key blocks to keep, above 0 and at most 1; without effect on dense.
         seed: of the noise.
         steps: sampling steps, 0 for the model's own.
-        frames: 2k + 1.
-        height: pixels, a multiple of 16.
-        width: pixels, a multiple of 16.
+        frames: 2k + 1, 0 for the model's own.
+        height: pixels, a multiple of 16, 0 for the model's own.
+        width: pixels, a multiple of 16, 0 for the model's own.
 
     Returns:
         The id of the job; ask sparse_video_result for it, then sparse_video_file for the mp4, named after attention.

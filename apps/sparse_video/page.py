@@ -19,14 +19,14 @@ from apps.sparse_video.endpoints import (
 )
 from apps.sparse_video.files import DOWNLOADS
 from apps.sparse_video.player import LIVE_SCRIPT, NAMES, PLAYER_SCRIPT, STYLE, empty_tiles, live_tiles, players
-from apps.sparse_video.work import EXAMPLES, METHODS, SLUG, WORDS
+from apps.sparse_video.work import EXAMPLES, FRAMES, METHODS, SIDE, SLUG, WORDS
 from core.errors import QuartetError
 from core.jobs import Job, default_store
 
 INTRO = """What does sparse attention save, in seconds and dollars per minute of video, and what does it cost in
 fidelity? The same clip is made with **dense** attention, with **plain sparse** attention (only some blocks of keys),
 and **rectified**: the same blocks, corrected against a cheap estimate of full attention. All in one run."""
-MODEL = """A small model, trained for this page: 128 × 128 pixels, one to three shapes, and no other words than these.
+MODEL = """A small model, trained for this page: 96 × 96 pixels, one to three shapes, and no other words than these.
 What is measured holds for it, on this machine; large models spend far more of their time in attention."""
 PROMISE = """<div class="promise">{tiles}<ul>
 <li>One click makes the clip once for each kind of attention: side by side, on the same frame.</li>
@@ -83,16 +83,16 @@ class _Inputs:
             elem_id="sparse-video-methods",
         )
         self.density = gr.Slider(
-            0.05, 1, 0.25, step=0.05, label="Density", info="Share of key blocks to keep; neighbours come on top"
+            0.05, 1, 0.25, step=0.05, label="Density", info="Share of key blocks that each query block keeps"
         )
         self.run = gr.Button("Generate and compare", variant="primary", elem_id="sparse-video-run")
         self.stop = gr.Button("Stop", variant="stop", elem_id="sparse-video-stop")
         with gr.Accordion("Seed, steps and size", open=False):
             self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
             self.steps = gr.Slider(0, 30, 0, step=1, label="Steps", info="0: as many as the model was made for")
-            self.frames = gr.Slider(9, 65, 33, step=4, label="Frames", info="It was trained on 33")
-            self.height = gr.Slider(64, 192, 128, step=16, label="Height, pixels")
-            self.width = gr.Slider(64, 192, 128, step=16, label="Width, pixels")
+            self.frames = gr.Slider(9, 81, FRAMES, step=4, label="Frames", info=f"The model was made for {FRAMES}")
+            self.height = gr.Slider(64, 160, SIDE, step=16, label="Height, pixels")
+            self.width = gr.Slider(64, 160, SIDE, step=16, label="Width, pixels")
         gr.HTML(views.words_table(WORDS), elem_id="sparse-video-words")
         gr.Markdown(MODEL, elem_classes="quiet")
 

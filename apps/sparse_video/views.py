@@ -127,12 +127,12 @@ def time_table(result: Mapping[str, Any]) -> str:
 
 
 def _memory_note(result: Mapping[str, Any]) -> str:
-    where = result["clips"][0]["run"]["device"]
-    text = "Ratios are of denoising time. "
-    if not where.startswith("cuda"):
-        text += "Peak memory is that of the whole process, this app and the model included. "
-    text += "Blocks that touch a block's own place are always kept, so more is computed than asked for where a clip "
-    return f'<p class="quiet">{text}has few blocks.</p>'
+    text = "Ratios are of denoising time."
+    if not result["clips"][0]["run"]["device"].startswith("cuda"):
+        text += " Peak memory is that of the whole process, this app and the model included."
+    if any(row["density"] > row["density_asked"] + 0.02 for row in result["rows"]):
+        text += " More blocks are computed than asked for: neighbours are always kept, or some calls were dense."
+    return f'<p class="quiet">{text}</p>'
 
 
 def fidelity_table(result: Mapping[str, Any]) -> str:

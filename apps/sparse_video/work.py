@@ -32,6 +32,7 @@ WORDS = {
     "Places": ("in a dark room", "in the sky", "on sand", "on a checkered floor"),
 }
 MAX_STEPS = 100
+FRAMES, SIDE = 57, 96  # the model's own clip; the same test holds them against its checkpoint's
 # What a call takes may also be None: then the checkpoint's own default holds.
 _SIZES = {"steps": "num_inference_steps", "frames": "num_frames", "height": "height", "width": "width"}
 

@@ -129,6 +129,8 @@ def evaluate_clips(
 def _arguments(pipeline: Any, method: str, density: float) -> dict[str, Any]:
     if method == "dense":
         return {"attention": "dense"}
+    if method == "sparse":
+        return {"attention": "sparse", "density": density}
     config = pipeline.attention_config().replace(rectify=RECTIFY[method], density=density)
     return {"attention": "rectified", "config": config}
 

@@ -95,13 +95,21 @@ def is_held_out(colour: str, shape: str, motion: str) -> bool:
 
 
 def sample_scene(
-    seed: int, *, frames: int, height: int, width: int, held_out: bool | None = False, shapes: int | None = None
+    seed: int,
+    *,
+    frames: int,
+    height: int,
+    width: int,
+    held_out: bool | None = False,
+    shapes: int | None = None,
+    zoom: float = 1.0,
 ) -> Scene:
     """A random scene whose motions stay inside a clip of this size.
 
     Args:
         held_out: False draws combinations for training, True only held-out ones, None any.
         shapes: how many; None draws one (60 %), two (30 %) or three (10 %).
+        zoom: how much larger than usual the shapes are.
     """
     rng = np.random.default_rng(seed)
     count = shapes or int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
@@ -111,7 +119,7 @@ def sample_scene(
     for index, colour in enumerate(colours):
         role = ("hidden", "front")[index] if behind and index < 2 else "free"
         shape, motion = _combination(rng, colour, role, held_out)
-        placed.append(_place(rng, colour, shape, motion, role, placed, count, frames, height, width))
+        placed.append(_place(rng, colour, shape, motion, role, placed, count, frames, height, width, zoom))
     return Scene(str(rng.choice(list(BACKGROUNDS))), tuple(placed), light=float(rng.uniform(0.93, 1.07)))
 
 
@@ -129,7 +137,7 @@ def _combination(rng: np.random.Generator, colour: str, role: str, held_out: boo
     return shape, motion
 
 
-def _place(rng, colour, shape, motion, role, placed, count, frames, height, width) -> MovingShape:
+def _place(rng, colour, shape, motion, role, placed, count, frames, height, width, zoom) -> MovingShape:
     """Put a shape where its whole path stays inside the frame, away from the others if there is room."""
     best, best_gap = None, -np.inf
     for _ in range(12):
@@ -138,6 +146,7 @@ def _place(rng, colour, shape, motion, role, placed, count, frames, height, widt
             radius = rng.uniform(0.09, 0.12)
         if role == "front":
             radius = rng.uniform(0.19, 0.23)
+        radius *= zoom
         speed = rng.uniform(0.6, 0.85) if motion != "rotates" else rng.uniform(2.5, 4.0)
         candidate = MovingShape(
             colour, shape, motion, 0.5, 0.5, radius, float(rng.uniform(-15, 15)), float(speed), role == "hidden"

@@ -10,10 +10,10 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -51,15 +51,18 @@ class Stage:
 
 
 SIDES = (small_model.HEIGHT, small_model.WIDTH)
+CLOSE_PICTURE = ClipSize(1, SIDES[0] // 2, SIDES[1] // 2, zoom=2)  # 36 tokens, most of them of a shape
+CLOSE_SHORT = ClipSize(5, SIDES[0] // 2, SIDES[1] // 2, zoom=2)  # 108 tokens
 PICTURE = ClipSize(1, *SIDES)  # 144 tokens
 SHORT = ClipSize(5, *SIDES)  # 432 tokens
 MIDDLE = ClipSize(17, *SIDES)  # 1,296 tokens
 FULL = ClipSize(small_model.FRAMES, *SIDES)  # 4,176 tokens
 
 STAGES = (
-    Stage("content", 0.45, ((PICTURE, 32), (SHORT, 12)), (2e-3, 1.2e-3)),
-    Stage("motion", 0.3, ((MIDDLE, 6),), (1.2e-3, 7e-4)),
-    Stage("length", 0.25, ((FULL, 2),), (7e-4, 5e-5)),
+    Stage("content", 0.4, ((PICTURE, 32), (SHORT, 12)), (2e-3, 1.2e-3)),
+    Stage("shapes", 0.3, ((CLOSE_PICTURE, 96), (PICTURE, 32), (CLOSE_SHORT, 32), (SHORT, 12)), (1.2e-3, 9e-4)),
+    Stage("motion", 0.12, ((MIDDLE, 6),), (9e-4, 6e-4)),
+    Stage("length", 0.18, ((FULL, 2),), (6e-4, 5e-5)),
 )
 
 
@@ -94,7 +97,8 @@ def train_command(
         out, vae, text_encoder, tokenizer, seconds=left * (1 - DECODER_SHARE), device=device, compiled=compiled, log=log
     )
     vae = decoder_part(out, vae, log, deadline=began + 60 * minutes)
-    save_checkpoint(out / "checkpoint", tokenizer, text_encoder, vae, transformer)
+    curve = learning_curve(out / "log.jsonl")
+    save_checkpoint(out / "checkpoint", tokenizer, text_encoder, vae, transformer, curve)
     typer.echo(f"wrote {out / 'checkpoint'}")
 
 
@@ -198,7 +202,20 @@ def transformer_part(
     return model.eval()
 
 
-def save_checkpoint(folder: Path, tokenizer: Any, text_encoder: Any, vae: Any, transformer: Any) -> None:
+def learning_curve(log_file: Path, rows_per_stage: int = 12) -> list[dict[str, Any]]:
+    """The log, thinned: the first and last row of each stage and some between."""
+    rows = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
+    thinned = []
+    for stage in dict.fromkeys(row["stage"] for row in rows):
+        own = [row for row in rows if row["stage"] == stage]
+        step = max(1, -(-len(own) // rows_per_stage))
+        thinned += own[:-1:step] + own[-1:]
+    return thinned
+
+
+def save_checkpoint(
+    folder: Path, tokenizer: Any, text_encoder: Any, vae: Any, transformer: Any, curve: list[dict[str, Any]]
+) -> None:
     """Write the pipeline as the Hub gets it: bfloat16 transformer in files under 10 MB, the rest as it is."""
     from .pipeline import SparseVideoPipeline
 
@@ -211,5 +228,5 @@ def save_checkpoint(folder: Path, tokenizer: Any, text_encoder: Any, vae: Any, t
         **small_model.DEFAULTS,
     )
     pipeline.save_pretrained(folder, max_shard_size="9MB")
-    record = {"versions": collect_versions(), "saved": np.datetime_as_string(np.datetime64("now"), unit="s")}
+    record = {"versions": collect_versions(), "saved": datetime.now(UTC).isoformat(timespec="seconds"), "curve": curve}
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

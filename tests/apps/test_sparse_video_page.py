@@ -19,12 +19,13 @@ from apps.sparse_video import plots, views, work
 from apps.sparse_video.files import DOWNLOADS, difference_name
 from apps.sparse_video.pictures import MOST_FRAMES, block_picture, film_strip
 from apps.sparse_video.player import NAMES, empty_tiles, live_tiles, players
-from apps.sparse_video.work import EXAMPLES, METHODS, WORDS, Request, snippet, submit
+from apps.sparse_video.work import EXAMPLES, FRAMES, METHODS, SIDE, WORDS, Request, snippet, submit
 from core.errors import InputError
 from core.jobs import Job, default_store
 from plugins.sparse_video.pipeline import SparseVideoPipeline
 from plugins.sparse_video.scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES
 from plugins.sparse_video.small_model import (
+    DEFAULTS,
     new_scheduler,
     new_text_encoder,
     new_tokenizer,
@@ -244,6 +245,11 @@ def test_the_page_names_exactly_the_words_of_the_model() -> None:
     assert tuple(WORDS.values()) == (tuple(COLOURS), SHAPES, MOTIONS, tuple(BACKGROUNDS))
     known = set(words())
     assert [word for text in EXAMPLES for word in text.split() if word not in known] == []
+
+
+def test_the_page_offers_the_size_that_the_model_was_made_for() -> None:
+    own = tuple(DEFAULTS[f"default_{name}"] for name in ("num_frames", "height", "width"))
+    assert own == (FRAMES, SIDE, SIDE)
 
 
 def test_before_the_first_run_every_clip_has_its_place() -> None:

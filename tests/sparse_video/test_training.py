@@ -201,6 +201,17 @@ def test_a_stage_warms_up_and_then_cools_down():
     assert stage.rate(1) == pytest.approx(stage.rates[1])
 
 
+def test_the_learning_curve_keeps_each_stages_ends(tmp_path):
+    rows = [{"stage": stage, "step": step} for stage in ("vae", "content") for step in range(100)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curve = train.learning_curve(tmp_path / "log.jsonl")
+    for stage in ("vae", "content"):
+        steps = [row["step"] for row in curve if row["stage"] == stage]
+        assert steps == sorted(set(steps))
+        assert (steps[0], steps[-1]) == (0, 99)
+        assert len(steps) <= 13
+
+
 def test_the_shipped_length_has_enough_tokens_for_sparsity():
     assert train.FULL.tokens >= 4096
 

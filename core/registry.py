@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import InputError, QuartetError, UnavailableError
@@ -24,6 +25,7 @@ from core.errors import InputError, QuartetError, UnavailableError
 logger = logging.getLogger(__name__)
 
 IN_TREE: tuple[str, ...] = ("plugins.sparse_video.plugin:SPEC", "plugins.attribution.plugin:SPEC")
+ROOT = Path(__file__).resolve().parent.parent
 ENTRY_POINT_GROUP = "quartet.plugins"
 DEFAULT_CAPACITY = 2
 
@@ -76,7 +78,7 @@ class PluginSpec:
             raise InputError(f"min_memory_gb of plugin {self.slug!r} is {self.min_memory_gb}: give 0 or above.")
         for name in self.published:
             if not _FILE_NAME.fullmatch(name):
-                raise InputError(f"published file {name!r} is not a file name, or one in a folder: write name.py or folder/name.py.")
+                raise InputError(f"published file {name!r} is neither name.py nor folder/name.py.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +154,15 @@ def load_pipeline(slug: str, checkpoint: str | os.PathLike[str] | None = None, *
     except (ImportError, AttributeError) as error:
         failure = describe_failure(error, spec.pipeline)
         raise UnavailableError(failure.reason, failure.how_to_fix) from error
-    source = spec.checkpoint if checkpoint is None else checkpoint
+    source = _default_checkpoint(spec) if checkpoint is None else checkpoint
     return pipeline_class(**kwargs) if source is None else pipeline_class.from_pretrained(source, **kwargs)
+
+
+def _default_checkpoint(spec: PluginSpec) -> str | None:
+    """The technique's own checkpoint: a folder of the house from wherever the app was started, or a Hub id."""
+    if spec.checkpoint is not None and (folder := ROOT / spec.checkpoint).is_dir():
+        return str(folder)
+    return spec.checkpoint
 
 
 def describe_failure(error: BaseException, path: str) -> PluginFailure:

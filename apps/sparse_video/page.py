@@ -122,7 +122,7 @@ class _Results:
             self.cards = gr.HTML("", elem_id="sparse-video-cards")
             self.caption = gr.HTML("", elem_id="sparse-video-caption")
             gr.Markdown("### What it costs", elem_classes="section")
-            with gr.Row(), gr.Column(scale=0, min_width=300):
+            with gr.Row(), gr.Column(scale=0, min_width=340):
                 self.price = gr.Number(
                     PRICE, label=PRICE_LABEL, minimum=0, maximum=10_000, elem_id="sparse-video-price"
                 )

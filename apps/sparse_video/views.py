@@ -69,8 +69,9 @@ def _reason(row: Row, dense: Row | None, rows: Sequence[Row]) -> str:
     plain = next((other for other in rows if other["method"] == "sparse"), None)
     if row["method"] in ("rectified", "centroid") and plain and None not in (plain["psnr"], row["psnr"]):
         gain = row["psnr"] - plain["psnr"]
-        side = "closer to" if gain >= 0 else "further from"
-        times += f" It is {abs(gain):.1f} dB {side} dense than plain sparse."
+        side = "closer to" if gain > 0 else "further from"
+        close = f"{abs(gain):.1f} dB {side} dense than" if abs(gain) >= 0.05 else "as close to dense as"
+        times += f" It is {close} plain sparse."
     if row["method"] == "centroid":
         times += " Beyond the paper."
     return times

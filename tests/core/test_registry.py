@@ -243,6 +243,12 @@ def test_a_pipeline_without_checkpoint_is_made_and_one_with_it_is_loaded(toys):
     assert registry.load_pipeline("toy", "my/own", size=2).size == 2
 
 
+def test_a_default_checkpoint_in_the_house_is_found_from_any_folder(toys, monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
+    (tmp_path / "toys" / "default").mkdir(parents=True)
+    assert registry.load_pipeline("another").source == str(tmp_path / "toys" / "default")
+
+
 def test_a_pipeline_that_fails_to_import_is_unavailable_with_a_way_out(toys, monkeypatch):
     monkeypatch.setattr(registry, "IN_TREE", ("toys.plugin:BROKEN_PIPELINE",))
     with pytest.raises(UnavailableError, match="pip install a_package_nobody_has"):

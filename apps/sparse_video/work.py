@@ -86,7 +86,9 @@ def submit(request: Request) -> str:
 def pipeline() -> Any:
     """The pipeline that this process keeps; on an accelerator it is loaded there, in the format that suits it."""
     device = resolve_device("auto")
-    return default_cache().get(SLUG, **({} if device.type == "cpu" else {"device": str(device)}))
+    kept = default_cache().get(SLUG, **({} if device.type == "cpu" else {"device": str(device)}))
+    kept.set_progress_bar_config(disable=True)  # the page has its own
+    return kept
 
 
 def run(request: Request, context: JobContext) -> dict[str, Any]:

@@ -18,7 +18,7 @@ TAP = 3  # the block after which the training-only head reads where which shape 
 MAP_WEIGHT = 0.3
 TEXT_DROPOUT = 0.1
 SHIFT = 3.0  # towards noise: the composition is decided there
-AVERAGE = 0.998
+AVERAGED = 0.05  # of the steps so far: how far back the running average reaches
 
 
 class Tap(nn.Module):
@@ -112,10 +112,10 @@ class TransformerTrainer:
             optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self.samples += len(examples)
-        decay = min(AVERAGE, (1 + self.step) / (10 + self.step))
+        weight = 1 / (1 + AVERAGED * self.step)
         with torch.no_grad():
             for name, value in self.plain_state().items():
-                self.average[name].lerp_(value, 1 - decay)
+                self.average[name].lerp_(value, weight)
         self.seconds += time.perf_counter() - began
         return {"loss": velocity_loss.item(), "map_loss": map_loss.item()}
 

@@ -89,9 +89,10 @@ def is_publishable(path: PurePosixPath, found: Import, published: tuple[str, ...
     if found.level == 0:
         return found.parts[0] not in HOUSE and found.parts[0] in importable()
     root = PurePosixPath(*path.parts[:2])  # plugins/<name>
-    inside = PurePosixPath(*found.parts).relative_to(root) if found.name.startswith(".".join(root.parts) + ".") else None
-    if inside is None or found.level > len(path.parts) - 2:
+    name = PurePosixPath(*found.parts)
+    if not name.is_relative_to(root) or name == root or found.level > len(path.parts) - 2:
         return False
+    inside = name.relative_to(root)
     for length in range(len(inside.parts), 0, -1):  # the longest part of the name that is a file
         for end in (".py", "/__init__.py"):
             file = "/".join(inside.parts[:length]) + end
@@ -207,9 +208,10 @@ def test_a_published_file_may_import_siblings_and_packages_only(source, fits):
 def test_a_published_file_in_a_folder_may_import_its_siblings_and_the_folder_above(source, fits):
     found = list(imports_of(PurePosixPath("plugins/tracking/layers/__init__.py"), source))
     published = ("model.py", "layers/__init__.py", "layers/attention.py")
-    assert all(
-        is_publishable(PurePosixPath("plugins/tracking/layers/__init__.py"), each, published) for each in found
-    ) is fits
+    assert (
+        all(is_publishable(PurePosixPath("plugins/tracking/layers/__init__.py"), each, published) for each in found)
+        is fits
+    )
 
 
 def heavy_modules_after(code: str) -> list[str]:

@@ -14,7 +14,7 @@ from .vocabulary import build_tokenizer
 LATENT_CHANNELS = 16
 TEXT_TOKENS = 40
 FRAMES, HEIGHT, WIDTH = 57, 96, 96  # 29 x 12 x 12 = 4,176 tokens
-STEPS = 12
+STEPS = 8
 DEFAULTS: dict[str, Any] = {
     "default_num_frames": FRAMES,
     "default_height": HEIGHT,

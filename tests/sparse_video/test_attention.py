@@ -384,7 +384,7 @@ def test_heads_taken_in_parts_give_what_all_at_once_give(monkeypatch, rectify, t
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 3, 100 + text_tokens, 8, generator=generator) for _ in range(3))
     config = RectifiedAttentionConfig(block_size=16, rectify=rectify, min_tokens=1)
-    options = {"config": config, "grid": (4, 5, 5), "text_tokens": text_tokens, "executor": "reference"}
+    options: dict[str, Any] = {"config": config, "grid": (4, 5, 5), "text_tokens": text_tokens, "executor": "reference"}
     whole, whole_stats = rectified_attention(query, key, value, **options, return_stats="map")
     monkeypatch.setattr(attention, "PART_BYTES", 1)
     parts, parts_stats = rectified_attention(query, key, value, **options, return_stats="map")

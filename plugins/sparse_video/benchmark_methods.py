@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,8 @@ class Method:
     Attributes:
         name: for tables. dense: the function, of dense backends. rectify, density: of the configuration, of others.
         executor: who does the sparse part. main: it is the executor that "auto" takes, and so is judged.
+        neighbors: neighbouring blocks are kept on top of the density, as the paper does; without them the density that
+            is asked for is the one that is kept.
     """
 
     name: str
@@ -41,13 +43,18 @@ class Method:
     density: float = 1.0
     executor: ExecutorChoice | None = None
     main: bool = True
+    neighbors: bool = False
 
     def run(self, tensors: Tensors, case: Case) -> tuple[Tensor, float, float]:
         """Output, density really kept, seconds inside the executor."""
         if self.dense is not None or self.executor is None:
             return (self.dense or scaled_dot_product_attention)(*tensors), 1.0, 0.0
         timed = _TimedExecutor(self.executor, tensors[0].device)
-        config = RectifiedAttentionConfig(density=self.density, rectify=self.rectify)  # ty: ignore[invalid-argument-type]
+        config = RectifiedAttentionConfig(
+            density=self.density,
+            rectify=self.rectify,  # ty: ignore[invalid-argument-type]
+            neighbors=self.neighbors,
+        )
         out, stats = rectified_attention(*tensors, config=config, grid=case.grid, executor=timed, return_stats=True)
         return out, stats.density, timed.seconds
 
@@ -86,6 +93,8 @@ def methods_of(
             continue
         for name, rectify in METHODS.items():
             yield Method(name, rectify=rectify, density=density, executor=chosen)
+        forced = Method("rectified, neighbours too", rectify="paper", density=density, executor=chosen, main=False)
+        yield replace(forced, neighbors=True)
     if not all_executors or (device.type == "cpu" and case.tokens > OTHERS_TOKENS):
         return
     for name in EXECUTORS:

@@ -228,5 +228,9 @@ def save_checkpoint(
         **small_model.DEFAULTS,
     )
     pipeline.save_pretrained(folder, max_shard_size="9MB")
+    for file in folder.glob("*/config.json"):  # where a part was loaded from is no business of the Hub's
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     record = {"versions": collect_versions(), "saved": datetime.now(UTC).isoformat(timespec="seconds"), "curve": curve}
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -43,6 +43,16 @@ def html_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, label:
     )
 
 
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning and a full stop at its end."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def note(text: str) -> str:
+    """One sentence that needs attention."""
+    return f'<p class="warning" role="note">{escape(sentence(text))}</p>'
+
+
 def unavailable(title: str, failure: PluginFailure) -> str:
     """What stands in for a page that could not be built: why, and what to do about it."""
     return (
@@ -58,12 +68,12 @@ def job_status(job: Job) -> str:
     """Where a job stands: its state in words, its progress as a bar and its own message or error."""
     percent = round(100 * job.progress)
     words = STATUS_WORDS[job.status]
-    note = job.error or (job.message if job.message != words else "")
+    said = job.error or (job.message if job.message != words else "")
     if job.status == "waiting" and job.position:
-        note = f"{job.position - 1} ahead of this one" if job.position > 1 else "next in line"
+        said = f"{job.position - 1} ahead of this one" if job.position > 1 else "next in line"
     return (
         f'<div class="job job-{escape(job.status)}" role="status">'
-        f"<p><strong>{words}</strong> <span>{escape(note or '')}</span></p>"
+        f"<p><strong>{words}</strong> <span>{escape(said or '')}</span></p>"
         f'<div class="bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}"><span style="width:{percent}%"></span></div>'
         f'<p class="quiet">job {escape(job.id)}</p></div>'

@@ -11,7 +11,8 @@ import gradio as gr
 from apps.attribution import views
 from apps.attribution.playground import build_playground
 from apps.attribution.work import DOWNLOADS, EXAMPLES, SLUG, Columns, Request, Settings, input_error, submit
-from apps.components import job_status
+from apps.components import job_status, note
+from apps.job_pages import POLL_SECONDS, find_job, job_state, linked_job, remember_job, shown_errors, stop_job
 from core.errors import QuartetError
 from core.jobs import Job, default_store
 from core.registry import load_object
@@ -22,18 +23,6 @@ only when both are seen **together** (synergy), in bits, with errors, and with w
 FORMATS = """**npz**: three arrays, two streams and one named `y`. **csv** or **parquet**: a target column `y`, and
 stream columns named `stream.feature`; for other names, choose the columns below. At most 200 MB, 20,000 columns and
 50 classes."""
-POLL_SECONDS = 0.5
-# The address follows the job, so that copying it is enough to come back.
-REMEMBER_JOB = """(id) => {
-  const here = new URL(window.location.href);
-  if (id && here.searchParams.get("job") !== id) {
-    here.searchParams.set("job", id);
-    window.history.replaceState(null, "", here);
-    // On a narrow screen the results stand below the controls.
-    document.getElementById("attribution-status")?.scrollIntoView({ block: "nearest" });
-  }
-  return id;
-}"""
 
 
 def build_page() -> gr.Blocks:
@@ -64,7 +53,7 @@ def _build_analysis(page: gr.Blocks) -> None:
     def poll(job: str, already: str, *costs: float | None) -> list[Any]:
         return _progress(job, already, costs, results)
 
-    job_id.change(None, job_id, None, js=REMEMBER_JOB, api_visibility="private")
+    job_id.change(None, job_id, None, js=remember_job(SLUG), api_visibility="private")
     gr.on(
         [timer.tick, job_id.change],
         poll,
@@ -74,7 +63,7 @@ def _build_analysis(page: gr.Blocks) -> None:
         show_progress="hidden",
         concurrency_limit=8,  # it only looks; one visitor's poll need not wait for another's
     )
-    page.load(_linked_job, None, job_id, api_visibility="private", show_progress="hidden")
+    page.load(linked_job(SLUG), None, job_id, api_visibility="private", show_progress="hidden")
     gr.on(
         [cost.change for cost in results.costs],
         _cards_again,
@@ -304,14 +293,7 @@ def attribution_result(job_id: str) -> dict[str, Any]:
     Returns:
         status, progress (0 to 1), message, error, and result with the report, or None.
     """
-    job = _find(job_id)
-    return {
-        "status": job.status,
-        "progress": job.progress,
-        "message": job.message,
-        "error": job.error,
-        "result": job.result,
-    }
+    return job_state(find_job(SLUG, job_id))
 
 
 def attribution_stop(job_id: str) -> str:
@@ -323,8 +305,7 @@ def attribution_stop(job_id: str) -> str:
     Returns:
         The job's status.
     """
-    _find(job_id)
-    return default_store().stop(job_id).status
+    return stop_job(SLUG, job_id)
 
 
 def _settings(
@@ -334,31 +315,13 @@ def _settings(
 
 
 def _submit(request: Request) -> str:
-    try:
+    with shown_errors():
         return submit(request)
-    except QuartetError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
-def _find(job_id: str) -> Job:
-    try:
-        job = default_store().get(job_id)
-    except QuartetError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    if job.slug != SLUG:
-        raise gr.Error("This job belongs to another technique.", print_exception=False)
-    return job
 
 
 def _stop(job_id: str) -> None:
     if job_id:
         attribution_stop(job_id)
-
-
-def _linked_job(request: gr.Request) -> str:
-    """The job that the address names, unless the address is another tab's."""
-    wanted = request.query_params
-    return wanted.get("job", "") if wanted.get("tab", SLUG) == SLUG else ""
 
 
 def _progress(job_id: str, already: str, costs: Sequence[float | None], results: _Results) -> list[Any]:
@@ -369,7 +332,7 @@ def _progress(job_id: str, already: str, costs: Sequence[float | None], results:
     try:
         job = default_store().get(job_id)
     except QuartetError as error:
-        return [views.note(str(error)), gr.Timer(active=False), "", *results.hidden()]
+        return [note(str(error)), gr.Timer(active=False), "", *results.hidden()]
     status = job_status(job)
     if not job.over:
         return [status, gr.Timer(active=True), "", *(results.hidden() if already else nothing)]
@@ -384,7 +347,7 @@ def _cards_again(job_id: str, *costs: float | None) -> Any:
     """Verdict cards for new costs, without a new analysis."""
     if not job_id:
         return gr.skip()
-    job = _find(job_id)
+    job = find_job(SLUG, job_id)
     return views.verdict_cards(_reports(job)[0], costs) if job.status == "done" else gr.skip()
 
 
@@ -403,6 +366,6 @@ def _look_at_file(file: str | None) -> list[Any]:
     try:
         summary = load_object("plugins.attribution.inputs:look_at")(file)
     except input_error() as error:
-        return [views.note(str(error)), *empty]
+        return [note(str(error)), *empty]
     header = list(summary.columns[: views.MOST_CHOICES])
     return [views.file_note(summary), *(gr.update(choices=header, value=None) for _ in range(3))]

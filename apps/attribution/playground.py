@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 
 from apps.attribution import views
-from apps.components import table
+from apps.components import note, table
 from core.registry import load_object
 
 SLUG = "attribution"
@@ -108,7 +108,7 @@ def _show(kind: str, noise: float, samples: float, seed: float | None, *weights:
     try:
         _, truth, methods, estimates = _solve(KINDS[kind], noise, int(samples), int(seed or 0), weights)
     except load_object("plugins.attribution.errors:AttributionInputError") as error:
-        return [gr.skip(), views.note(str(error)), "", mixture]
+        return [gr.skip(), note(str(error)), "", mixture]
     figure = views.atoms_figure(estimates.quantities, NAMES, truth or _atoms(methods["broja"]))
     return [figure, _exact_table(truth, methods), _sampled_table(truth, methods, estimates), mixture]
 
@@ -155,5 +155,5 @@ def _sampled_table(truth: dict[str, float] | None, methods: dict[str, Any], esti
         e = estimates.quantities[atom]
         rows.append((label, f"{exact[atom]:.3f}", views.number(e.plug_in), views.number(e.value), views.interval(e)))
     headings = ("From the sample", "Truth", "Plug-in", "Corrected", "90 % interval")
-    warnings = "".join(views.note(warning) for warning in estimates.warnings)
+    warnings = "".join(note(warning) for warning in estimates.warnings)
     return table(headings, rows, label="Estimates from the sample, bits") + warnings

@@ -9,8 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from apps.components import readout, table
-from apps.theme import SANS
+from apps.components import note, readout, sentence, table
+from apps.figures import style_figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the same for an atom everywhere.
 COLOURS = {"redundancy": "#0072B2", "unique_1": "#009E73", "unique_2": "#E69F00", "synergy": "#CC79A7"}
@@ -57,7 +57,7 @@ def verdict_cards(report: Any, costs: Sequence[float | None]) -> str:
             )
         cards.append(
             f'<article class="verdict verdict-{tone}"><h3>{escape(verdict.name)}</h3>'
-            f'<p class="decision">{escape(title)}</p><p>{escape(_sentence(verdict.reason))}</p>'
+            f'<p class="decision">{escape(title)}</p><p>{escape(sentence(verdict.reason))}</p>'
             f"{readout(facts, label=f'Figures of {verdict.name}')}</article>"
         )
     return f'<div class="verdicts">{"".join(cards)}</div>'
@@ -262,11 +262,6 @@ def caption(report: Any, seconds: float) -> str:
     return "".join(note(warning) for warning in report.warnings) + readout(values, label="How this was measured")
 
 
-def note(text: str) -> str:
-    """One sentence that needs attention."""
-    return f'<p class="warning" role="note">{escape(_sentence(text))}</p>'
-
-
 def file_note(summary: Any) -> str:
     """What a file was found to hold, before anything is run."""
     if summary.problem:
@@ -276,18 +271,9 @@ def file_note(summary: Any) -> str:
 
 
 def _style(figure: go.Figure, *, height: int) -> None:
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 16, "t": 8, "b": 8},
-        showlegend=False,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"size": 13, "family": ", ".join(SANS)},
-        bargap=0.35,
-        hoverlabel={"font_size": 13},
-    )
-    figure.update_yaxes(automargin=True, ticksuffix="  ", fixedrange=True)
-    figure.update_xaxes(title_font_size=13, automargin=True, zeroline=False, fixedrange=True)
+    style_figure(figure, height=height)
+    figure.update_layout(bargap=0.35)
+    figure.update_yaxes(ticksuffix="  ")
 
 
 def _whiskers(estimates: Sequence[Any]) -> dict[str, Any]:
@@ -329,7 +315,3 @@ def _bits(value: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from apps.job_pages import find_job, job_state, shown_errors, stop_job
 from apps.sparse_video.work import SLUG, Request, submit
-from core.errors import QuartetError
-from core.jobs import Job, default_store
 
 Method = Literal["dense", "sparse", "rectified", "centroid"]
 
@@ -79,15 +78,8 @@ def sparse_video_result(job_id: str) -> dict[str, Any]:
     Returns:
         status, progress (0 to 1), message, error, result with the figures or None, files (names for sparse_video_file).
     """
-    job = find_job(job_id)
-    return {
-        "status": job.status,
-        "progress": job.progress,
-        "message": job.message,
-        "error": job.error,
-        "result": job.result,
-        "files": [path.name for path in job.artefacts],
-    }
+    job = find_job(SLUG, job_id)
+    return job_state(job) | {"files": [path.name for path in job.artefacts]}
 
 
 def sparse_video_file(job_id: str, name: str) -> str:
@@ -100,7 +92,7 @@ def sparse_video_file(job_id: str, name: str) -> str:
     Returns:
         The file.
     """
-    files = {path.name: path for path in find_job(job_id).artefacts}
+    files = {path.name: path for path in find_job(SLUG, job_id).artefacts}
     if name not in files:
         raise gr.Error(
             f"This job has no such file: choose one of {', '.join(files) or 'none yet'}.", print_exception=False
@@ -117,24 +109,10 @@ def sparse_video_stop(job_id: str) -> str:
     Returns:
         The job's status.
     """
-    find_job(job_id)
-    return default_store().stop(job_id).status
+    return stop_job(SLUG, job_id)
 
 
 def _submit(prompt: str, methods: tuple[str, ...], density: float, seed: int | None, *sizes: float | None) -> str:
     steps, frames, height, width = (int(size) if size else None for size in sizes)
-    try:
+    with shown_errors():
         return submit(Request(prompt or "", methods, float(density), int(seed or 0), steps, frames, height, width))
-    except QuartetError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
-def find_job(job_id: str) -> Job:
-    """The job of that id; a message for people where there is none of this page's."""
-    try:
-        job = default_store().get(job_id)
-    except QuartetError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    if job.slug != SLUG:
-        raise gr.Error("This job belongs to another technique.", print_exception=False)
-    return job

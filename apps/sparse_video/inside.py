@@ -5,7 +5,6 @@ It is a run of its own, so that the timed ones stay as they are without it.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +15,6 @@ from core.registry import load_object
 if TYPE_CHECKING:
     from apps.sparse_video.watch import Watch
     from apps.sparse_video.work import Request
-
-# Rectified SpaAttn's config says `rectify`, the page says the method.
-RECTIFY = {"sparse": "none", "rectified": "paper", "centroid": "centroid"}
 
 
 def look_inside(
@@ -86,25 +82,17 @@ def _layer(record: Any, kept: np.ndarray, errors: dict[str, float]) -> dict[str,
 
 
 class _ErrorMeter:
-    """Given what a layer attends with, computes it exactly and in each sparse way, and keeps how far they are apart.
+    """Given what a layer attends with, keeps how far each sparse way is from dense attention.
 
     Attributes:
-        errors: by layer, then by method: |sparse - exact| / |exact| over all tokens and heads.
+        errors: by layer, then by method: |sparse - dense| / |dense| over all tokens and heads.
     """
 
     def __init__(self, grid: tuple[int, int, int]) -> None:
         self.errors: dict[int, dict[str, float]] = {}
         self._grid = grid
-        self._attend = load_object("plugins.sparse_video.attention:rectified_attention")
+        self._measure = load_object("plugins.sparse_video.compare:attention_errors")
 
     def __call__(self, layer: int, step: int, query: Any, key: Any, value: Any, config: Any) -> None:
-        if layer in self.errors:  # the other call of classifier-free guidance
-            return
-        where = {"grid": self._grid, "text_tokens": query.shape[2] - math.prod(self._grid)}
-        exact = self._attend(query, key, value, config=config.replace(density=1.0), **where).float()
-
-        def error(rectify: str) -> float:
-            close = self._attend(query, key, value, config=config.replace(rectify=rectify), **where).float()
-            return float((close - exact).norm() / exact.norm())
-
-        self.errors[layer] = {method: error(rectify) for method, rectify in RECTIFY.items()}
+        if layer not in self.errors:  # else the other call of classifier-free guidance
+            self.errors[layer] = self._measure(query, key, value, config, self._grid)

@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from apps.components import job_status
+from apps.components import job_status, note
+from apps.job_pages import POLL_SECONDS, find_job, linked_job, remember_job
 from apps.sparse_video import plots, views
 from apps.sparse_video.endpoints import (
-    find_job,
     sparse_video_compare,
     sparse_video_file,
     sparse_video_generate,
@@ -34,18 +34,6 @@ PROMISE = """<div class="promise">{tiles}<ul>
 machine and at this size, the page says so.</li>
 <li>Which blocks each head attended to, and how wrong the attention itself became.</li></ul></div>"""
 PRICE, PRICE_LABEL = 2.5, "Price of this machine, $ per GPU-hour"
-POLL_SECONDS = 0.5
-# The address follows the job, so that copying it is enough to come back.
-REMEMBER_JOB = """(id) => {
-  const here = new URL(window.location.href);
-  if (id && here.searchParams.get("job") !== id) {
-    here.searchParams.set("job", id);
-    window.history.replaceState(null, "", here);
-    // On a narrow screen the results stand below the controls.
-    document.getElementById("sparse-video-status")?.scrollIntoView({ block: "nearest" });
-  }
-  return id;
-}"""
 
 
 def build_page() -> gr.Blocks:
@@ -62,7 +50,7 @@ def build_page() -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 results = _Results()
         _connect(inputs, results, job_id, shown, timer)
-        page.load(_linked_job, None, job_id, api_visibility="private", show_progress="hidden")
+        page.load(linked_job(SLUG), None, job_id, api_visibility="private", show_progress="hidden")
         _offer_endpoints()
     return page
 
@@ -236,7 +224,7 @@ def _connect(inputs: _Inputs, results: _Results, job_id: gr.Textbox, shown: gr.S
     for button, text in zip(inputs.examples, EXAMPLES, strict=True):
         button.click(lambda text=text: text, None, inputs.prompt, api_visibility="private", show_progress="hidden")
     inputs.stop.click(_stop, job_id, None, api_visibility="private", show_progress="hidden", queue=False)
-    job_id.change(None, job_id, None, js=REMEMBER_JOB, api_visibility="private")
+    job_id.change(None, job_id, None, js=remember_job(SLUG), api_visibility="private")
 
     def poll(job: str, already: str, price: float | None) -> list[Any]:
         return _progress(job, already, price, results)
@@ -275,12 +263,6 @@ def _stop(job_id: str) -> None:
         sparse_video_stop(job_id)
 
 
-def _linked_job(request: gr.Request) -> str:
-    """The job that the address names, unless the address is another tab's."""
-    wanted = request.query_params
-    return wanted.get("job", "") if wanted.get("tab", SLUG) == SLUG else ""
-
-
 def _progress(job_id: str, already: str, price: float | None, results: _Results) -> list[Any]:
     """Updates of promise, status, timer, what is shown, preview and results; each is sent once."""
     nothing, off = results.unchanged(), gr.Timer(active=False)
@@ -290,7 +272,7 @@ def _progress(job_id: str, already: str, price: float | None, results: _Results)
     try:
         job = default_store().get(job_id)
     except QuartetError as error:
-        return [gone, views.note(str(error)), off, "", no_preview, *results.hidden()]
+        return [gone, note(str(error)), off, "", no_preview, *results.hidden()]
     if job.slug != SLUG:
         return [gr.skip(), "", off, "", no_preview, *nothing]
     status = job_status(job)
@@ -306,7 +288,7 @@ def _progress(job_id: str, already: str, price: float | None, results: _Results)
 
 def _costs_again(job_id: str, price: float | None) -> tuple[Any, Any]:
     """Cards and cost table for a new price, without a new run."""
-    job = find_job(job_id) if job_id else None
+    job = find_job(SLUG, job_id) if job_id else None
     if job is None or job.status != "done" or job.result is None:
         return gr.skip(), gr.skip()
     return views.verdict_cards(job.result, price), views.cost_table(job.result, price)

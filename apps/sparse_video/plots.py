@@ -7,8 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from apps.figures import style_figure
 from apps.sparse_video.player import NAMES
-from apps.theme import SANS
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the same for a method everywhere.
 COLOURS = {"dense": "#7b8a92", "sparse": "#E69F00", "rectified": "#009E73", "centroid": "#CC79A7"}
@@ -82,15 +82,6 @@ def _line(figure: go.Figure, method: str, x: Sequence[int], y: Sequence[float | 
 
 
 def _style(figure: go.Figure, *, x: str, y: str) -> None:
-    figure.update_layout(
-        height=250,
-        margin={"l": 8, "r": 16, "t": 8, "b": 8},
-        showlegend=False,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"size": 13, "family": ", ".join(SANS)},
-        hoverlabel={"font_size": 13},
-    )
-    grid = {"title_font_size": 13, "automargin": True, "zeroline": False, "fixedrange": True}
-    figure.update_xaxes(title_text=x, **grid)
-    figure.update_yaxes(title_text=y, ticksuffix=" ", **grid)
+    style_figure(figure, height=250)
+    figure.update_xaxes(title_text=x)
+    figure.update_yaxes(title_text=y, title_font_size=13, zeroline=False, ticksuffix=" ")

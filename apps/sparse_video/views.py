@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from apps.components import readout, table
+from apps.components import note, readout, table
 from apps.sparse_video.player import NAMES
 from core.cost import SavedCost, cost_of
 
@@ -244,12 +244,6 @@ def _fallbacks(runs: Sequence[Mapping[str, Any]]) -> str:
         for reason, count in (run["attention_stats"] or {}).get("fallbacks", {}).items():
             found[reason] = max(found.get(reason, 0), count)
     return "".join(note(f"{count} attention calls of a sparse clip were dense: {why}") for why, count in found.items())
-
-
-def note(text: str) -> str:
-    """One sentence that needs attention."""
-    sentence = text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
-    return f'<p class="warning" role="note">{escape(sentence)}</p>'
 
 
 def _dense(rows: Sequence[Row]) -> Row | None:

@@ -100,7 +100,7 @@ def run(request: Request, context: JobContext) -> dict[str, Any]:
     watch = Watch(context, pipe, chosen, steps=request.steps or pipe.default("num_inference_steps"))
     samples = []
     for sample in _compare(pipe, request, chosen, watch):
-        samples.append(_without_preview_time(sample))
+        samples.append(_for_visitors(sample))
         watch.finished(samples[-1])
     inside, maps = None, {}
     sparse = [variant for variant in chosen if variant.method != "dense"]
@@ -145,11 +145,12 @@ def _compare(pipe: Any, request: Request, chosen: Sequence[Any], watch: Watch) -
     )
 
 
-def _without_preview_time(sample: Any) -> Any:
-    """The sample with a total that leaves out what the page's live preview took between the steps."""
+def _for_visitors(sample: Any) -> Any:
+    """The sample as the page shows it: without the time of the live preview, nor where on this machine the model is."""
     timings = sample.run["timings"]
     total = timings["text"] + timings["denoise"] + timings["decode"]
-    return replace(sample, run=sample.run | {"timings": timings | {"total": total}})
+    shown = {"timings": timings | {"total": total}, "checkpoint": find(SLUG).checkpoint}
+    return replace(sample, run=sample.run | shown)
 
 
 def _rows(samples: Sequence[Any]) -> list[dict[str, Any]]:
@@ -183,7 +184,7 @@ def _overall(request: Request, samples: Sequence[Any], rows: Sequence[dict[str, 
         "seed": request.seed,
         "device": first["device"],
         "attention": first["attention"],
-        "checkpoint": first["checkpoint"] or find(SLUG).checkpoint,
+        "checkpoint": first["checkpoint"],
         "revision": first["revision"],
         "timings": {sample.variant.label: sample.run["timings"]["total"] for sample in samples},
         "peak_memory_bytes": max(memory, default=None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,12 +15,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from .attention import rectified_attention
 from .benchmark_data import Case
+from .compare import RECTIFY
 from .config import RectifiedAttentionConfig
 from .executors import EXECUTORS, get_executor
 from .executors.choose import ExecutorChoice
 
 DENSE = "dense"
-METHODS = {"sparse": "none", "rectified": "paper", "centroid": "centroid"}  # -> config.rectify
 OTHERS_TOKENS = 16384  # executors that were not chosen are timed up to this length on a CPU
 
 Tensors = tuple[Tensor, Tensor, Tensor]
@@ -91,10 +91,10 @@ def methods_of(
         if density >= 1:  # falls back to dense attention: shows what the fall-back costs
             yield Method("rectified", rectify="paper", density=1.0, executor=chosen)
             continue
-        for name, rectify in METHODS.items():
+        for name, rectify in RECTIFY.items():
             yield Method(name, rectify=rectify, density=density, executor=chosen)
-        forced = Method("rectified, neighbours too", rectify="paper", density=density, executor=chosen, main=False)
-        yield replace(forced, neighbors=True)
+        name = "rectified, neighbours too"
+        yield Method(name, rectify="paper", density=density, executor=chosen, main=False, neighbors=True)
     if not all_executors or (device.type == "cpu" and case.tokens > OTHERS_TOKENS):
         return
     for name in EXECUTORS:

@@ -109,7 +109,7 @@ def compare(
         chosen = variants(_split(methods), _numbers(densities))
         load = {"attention": backend, "device": device, "dtype": dtype}
         call = {"executor": executor, **_sampling(steps, frames, size, guidance)}
-        numbers = _seeds(seeds)
+        numbers = seed_range(seeds)
         pipeline = _load(checkpoint, **load)
         samples = []
         for sample in run_compare(pipeline, prompt, chosen, numbers, tell=_progress, **call):
@@ -332,7 +332,8 @@ def _size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _seeds(text: str) -> Sequence[int]:
+def seed_range(text: str) -> Sequence[int]:
+    """A:B as the seeds A to B - 1."""
     from .errors import SparseVideoInputError
 
     first, separator, last = text.partition(":")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+import torch
 
+from .attention import rectified_attention
+from .config import RectifiedAttentionConfig, Rectify
 from .errors import SparseVideoInputError
 from .metrics import psnr, ssim
+from .order import Grid
 
-METHODS = ("sparse", "rectified", "centroid")
+RECTIFY: dict[str, Rectify] = {"sparse": "none", "rectified": "paper", "centroid": "centroid"}  # in the config
+METHODS = tuple(RECTIFY)
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,27 @@ class Sample:
     run: dict[str, Any]
     psnr: float
     ssim: float
+
+
+def attention_errors(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, config: RectifiedAttentionConfig, grid: Grid
+) -> dict[str, float]:
+    """Each method's |sparse - dense| / |dense| over all tokens and heads, on one call's tensors, in float32.
+
+    Args:
+        query, key, value: [batch, heads, tokens, head_dim]; text, where there is any, comes last.
+        config: with the density to compare at; its `rectify` is not used.
+        grid: (frames, rows, columns) of the visual tokens.
+    """
+    tensors = [tensor.float() for tensor in (query, key, value)]
+    where: dict[str, Any] = {"grid": grid, "text_tokens": query.shape[2] - math.prod(grid)}
+    dense = rectified_attention(*tensors, config=config.replace(density=1.0), **where)
+
+    def error(rectify: Rectify) -> float:
+        sparse = rectified_attention(*tensors, config=config.replace(rectify=rectify), **where)
+        return float((sparse - dense).norm() / dense.norm())
+
+    return {method: error(rectify) for method, rectify in RECTIFY.items()}
 
 
 def variants(methods: Sequence[str], densities: Sequence[float]) -> list[Variant]:

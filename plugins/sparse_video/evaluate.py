@@ -15,24 +15,19 @@ from statistics import fmean, median
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
-from torch.nn.functional import scaled_dot_product_attention
 
 from core.jsonfile import write_json
 from core.runs import collect_versions
 
-from .attention import rectified_attention
 from .checker import Verdict, check_clip, summarise
-from .config import RectifiedAttentionConfig
+from .cli import seed_range
+from .compare import METHODS, RECTIFY, Variant, attention_errors
 from .metrics import psnr, ssim
 from .scenes import Scene, describe, render, sample_scene
 
 CHECKPOINT = "hub_cards/sparse-video-tiny"
-METHODS = ("dense", "sparse", "rectified", "centroid")
-RECTIFY = {"sparse": "none", "rectified": "paper", "centroid": "centroid"}
 ATTENTION_DENSITIES = (0.25, 0.125)
-ONE_SHAPE = 0.5  # half of the prompts ask for one shape, the others for two or three
 
 
 def evaluate_command(
@@ -49,15 +44,10 @@ def evaluate_command(
     """Prompt fidelity, and error against dense, on prompts that training has never seen."""
     from .pipeline import SparseVideoPipeline
 
-    first, _, last = seeds.partition(":")
-    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
-        raise typer.BadParameter(
-            f"{seeds!r} is not a range: write A:B with A below B, such as 0:16.", param_hint="--seeds"
-        )
     chosen = ["dense", *(name.strip() for name in methods.split(",") if name.strip() not in ("", "dense"))]
-    if unknown := [name for name in chosen if name not in METHODS]:
+    if unknown := [name for name in chosen[1:] if name not in METHODS]:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(METHODS)}.", param_hint="--methods")
-    numbers = range(int(first), int(last))
+    numbers = seed_range(seeds)
     pipeline = SparseVideoPipeline.from_pretrained(checkpoint)
     report: dict[str, Any] = {
         "checkpoint": checkpoint,
@@ -99,7 +89,7 @@ def evaluate_clips(
         for name in methods:
             typer.echo(f"seed {seed}, {name}: {prompt}", err=True)
             frames[name] = pipeline(
-                prompt, seed=seed, num_inference_steps=steps, **_arguments(pipeline, name, density)
+                prompt, seed=seed, num_inference_steps=steps, **_variant(name, density).arguments(pipeline)
             ).frames[0]
             verdicts[name] += check_clip(frames[name], prompt)
             if name != "dense":
@@ -126,13 +116,8 @@ def evaluate_clips(
     return report
 
 
-def _arguments(pipeline: Any, method: str, density: float) -> dict[str, Any]:
-    if method == "dense":
-        return {"attention": "dense"}
-    if method == "sparse":
-        return {"attention": "sparse", "density": density}
-    config = pipeline.attention_config().replace(rectify=RECTIFY[method], density=density)
-    return {"attention": "rectified", "config": config}
+def _variant(method: str, density: float) -> Variant:
+    return Variant(method) if method == "dense" else Variant(method, density)
 
 
 @dataclass(frozen=True)
@@ -159,7 +144,9 @@ def evaluate_attention(pipeline: Any, seeds: Sequence[int], *, steps: int | None
             grid = pipeline.geometry.grid(
                 pipeline.default("num_frames"), pipeline.default("height"), pipeline.default("width")
             )
-            errors.extend(attention_errors(layer, step, query, key, value, config, grid))
+            for density in ATTENTION_DENSITIES:
+                found = attention_errors(query, key, value, config.replace(density=density), grid)
+                errors.append(AttentionError(layer, step, density, **found))
 
         pipeline(
             prompt,
@@ -174,28 +161,6 @@ def evaluate_attention(pipeline: Any, seeds: Sequence[int], *, steps: int | None
         "per_density": [_summary(errors, density) for density in ATTENTION_DENSITIES],
         "calls": list(map(asdict, errors)),
     }
-
-
-@torch.no_grad()
-def attention_errors(
-    layer: int,
-    step: int,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    config: RectifiedAttentionConfig,
-    grid: tuple[int, int, int],
-) -> Iterator[AttentionError]:
-    """The three methods against dense attention in float32, on one call's tensors [batch, heads, tokens, head_dim]."""
-    query, key, value = (tensor.float() for tensor in (query, key, value))
-    dense = scaled_dot_product_attention(query, key, value)
-    for density in ATTENTION_DENSITIES:
-        found = {}
-        for name, rectify in RECTIFY.items():
-            chosen = config.replace(rectify=rectify, density=density)
-            out = rectified_attention(query, key, value, config=chosen, grid=grid)
-            found[name] = float((out - dense).norm() / dense.norm())
-        yield AttentionError(layer, step, density, **found)
 
 
 def _summary(errors: list[AttentionError], density: float) -> dict[str, float]:

@@ -7,7 +7,7 @@ short clip shows the beginning of the same motion, and sizes are fractions of th
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -160,10 +160,7 @@ def _place(rng, colour, shape, motion, role, placed, count, frames, height, widt
         if role == "front":  # in the middle of the way of the one that passes behind it
             hidden = shape_path(placed[0], frames, height)
             start = np.array([hidden.x.mean(), hidden.y.mean()])
-        x, y = (float(value) for value in start)
-        candidate = MovingShape(
-            colour, shape, motion, x, y, float(radius), candidate.angle, float(speed), role == "hidden"
-        )
+        candidate = replace(candidate, x=float(start[0]), y=float(start[1]))
         gap = min((_gap(candidate, other, frames, height) for other in placed), default=1.0)
         if gap > best_gap:
             best, best_gap = candidate, gap

@@ -13,6 +13,7 @@ import pytest
 
 from apps.attribution import views
 from apps.attribution.work import DOWNLOADS, EXAMPLES, Columns, Request, Settings, snippet, submit
+from apps.components import note
 from core.jobs import default_store
 from plugins.attribution import AttributionReport, PIDAttributionPipeline
 from plugins.attribution.synthetic import EXAMPLES as GENERATED
@@ -36,7 +37,7 @@ def test_names_from_a_file_are_escaped_wherever_they_are_shown(report: Attributi
         views.accuracy_table(report),
         views.audit_table(report, report),
         views.reading_table(report),
-        views.note(HOSTILE),
+        note(HOSTILE),
         str(views.stack_figure(report).to_dict()),
         str(views.atoms_figure(report.quantities, report.names).to_dict()),
     )

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from apps.components import note
 from apps.sparse_video import plots, views, work
 from apps.sparse_video.files import DOWNLOADS, difference_name
 from apps.sparse_video.pictures import MOST_FRAMES, block_picture, film_strip
@@ -191,7 +192,7 @@ def test_what_a_visitor_typed_is_escaped_wherever_it_is_shown(job: Job, result: 
         views.caption(result | {"warnings": [HOSTILE]}),
         views.verdict_cards(result, 1.0),
         views.maps_grid(result["inside"] | {"variant": HOSTILE}),
-        views.note(HOSTILE),
+        note(HOSTILE),
         players(result, {path.name: path for path in job.artefacts}, lambda path: f'"><img {path.name}'),
         live_tiles({"tiles": [{"method": "dense", "state": HOSTILE, "film": "x", "frames": 2, "ratio": 1.0}]}),
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .blocks import block_counts, block_means, block_means_and_deviations, gather_tokens
+from .centroids import centroid_keys
 from .config import RectifiedAttentionConfig
 from .errors import SparseVideoInputError
 from .executors.base import Executor
@@ -207,7 +208,7 @@ class _Plan:
     text_attention: Tensor
     factor: Tensor
     weights: Tensor
-    key_mean: Tensor
+    query_mean: Tensor
 
 
 def _sparse_in_parts(
@@ -238,12 +239,7 @@ def _sparse(sequence: _Sequence, config: RectifiedAttentionConfig, executor: Exe
     scale = sequence.query.shape[-1] ** -0.5
     visual, text = sequence.in_blocks(config.block_size), sequence.text_keys()
     plan = _decide(visual, text, config, sequence.order.adjacency, scale)
-    value_mean = None
-    if config.rectify != "none":
-        value_mean = block_means(visual.value, visual.counts, config.block_size, visual.mask)
-    extras = text
-    if config.rectify == "centroid" and value_mean is not None:
-        extras = _with_centroids(text, plan, value_mean, visual)
+    extras = _with_centroids(text, plan, visual, config) if config.rectify == "centroid" else text
     output = executor(
         visual.query,
         visual.key,
@@ -256,7 +252,8 @@ def _sparse(sequence: _Sequence, config: RectifiedAttentionConfig, executor: Exe
         extra_bias=extras.bias,
         scale=scale,
     )
-    if config.rectify == "paper" and value_mean is not None:
+    if config.rectify == "paper":
+        value_mean = block_means(visual.value, visual.counts, config.block_size, visual.mask)
         output = merge(output, plan.factor, plan.weights, value_mean, config.block_size)
     return sequence.restored(output), plan, visual.counts
 
@@ -277,7 +274,7 @@ def _decide(visual: _Visual, text: _Extras, config: RectifiedAttentionConfig, ad
     else:
         gate = torch.full_like(chosen, config.rectify == "centroid")
     factor, weights = rectification(attention, chosen, gate)
-    return _Plan(chosen, attention, text_attention, factor, weights, key_mean)
+    return _Plan(chosen, attention, text_attention, factor, weights, query_mean)
 
 
 def _pool(tensor: Tensor, counts: Tensor, size: int, mask: Tensor | None, gated: bool) -> tuple[Tensor, Tensor | None]:
@@ -294,11 +291,18 @@ def _text_logits(query_mean: Tensor, text: _Extras, scale: float) -> Tensor | No
     return logits if text.bias is None else logits + text.bias
 
 
-def _with_centroids(text: _Extras, plan: _Plan, value_mean: Tensor, visual: _Visual) -> _Extras:
-    """Beyond the paper: the mean of each block that is not chosen joins the keys, with the weight of its c_j tokens."""
-    dtype = visual.key.dtype
-    bias = visual.counts.to(plan.key_mean.dtype).log()[:, None, None, :].masked_fill(plan.chosen, -torch.inf)
-    key, value = plan.key_mean.to(dtype), value_mean.to(dtype)
+def _with_centroids(text: _Extras, plan: _Plan, visual: _Visual, config: RectifiedAttentionConfig) -> _Extras:
+    """Beyond the paper: means of the blocks that are not chosen join the keys of the text."""
+    key, value, bias = centroid_keys(
+        visual.key,
+        visual.value,
+        visual.mask,
+        plan.query_mean,
+        plan.chosen,
+        block_size=config.block_size,
+        centroid_size=config.tokens_per_centroid,
+        scale=visual.key.shape[-1] ** -0.5,
+    )
     if text.key is None or text.value is None:
         return _Extras(key, value, bias)
     text_bias = bias.new_zeros(()) if text.bias is None else text.bias

@@ -29,7 +29,9 @@ class RectifiedAttentionConfig:
             (generalised Hilbert curve, as in the paper), "tile" (boxes) or "linear" (left as they are).
         neighbors: always keep the blocks that touch the query's block on the grid.
         rectify: "paper" (IPAR and GAPR), "none" (plain sparse attention), or "centroid" (beyond the paper: a block
-            that is not kept takes part as one key, its mean, that stands for all its tokens).
+            that is not kept takes part as a few mean keys that stand for its tokens).
+        centroid_size: tokens that one mean key stands for, a divisor of block_size; None: a quarter of it. Fewer are
+            more exact and slower.
         gate: "centered" takes the mean key away before it weighs gain against error, so that an offset common to
             all keys changes nothing, as it changes nothing in a softmax; "paper" does not.
         dense_layers: share of the model's layers, from the first, that stay dense, 0 to 1.
@@ -43,6 +45,7 @@ class RectifiedAttentionConfig:
     order: Order = "gilbert"
     neighbors: bool = True
     rectify: Rectify = "paper"
+    centroid_size: int | None = None
     gate: Gate = "centered"
     dense_layers: float = 0.0
     dense_steps: float = 0.0
@@ -56,11 +59,22 @@ class RectifiedAttentionConfig:
         _check_share("dense_steps", self.dense_steps, above_zero=False)
         _check_whole("block_size", self.block_size, at_least=1)
         _check_whole("min_tokens", self.min_tokens, at_least=0)
+        if self.centroid_size is not None:
+            _check_whole("centroid_size", self.centroid_size, at_least=1)
+            if self.block_size % self.centroid_size:
+                raise SparseVideoInputError(
+                    f"centroid_size is {self.centroid_size}; it divides block_size, which is {self.block_size}"
+                )
         _check_choice("order", self.order, get_args(Order))
         _check_choice("rectify", self.rectify, get_args(Rectify))
         _check_choice("gate", self.gate, get_args(Gate))
         if not isinstance(self.neighbors, bool):
             raise SparseVideoInputError(f"neighbors is {self.neighbors!r}; it is True or False")
+
+    @property
+    def tokens_per_centroid(self) -> int:
+        """`centroid_size`, or its default: a quarter of a block, all of it where that is no whole number."""
+        return self.centroid_size or (self.block_size // 4 if self.block_size % 4 == 0 else self.block_size)
 
     def replace(self, **changes: Any) -> RectifiedAttentionConfig:
         """A copy with these settings changed.

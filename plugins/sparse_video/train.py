@@ -51,18 +51,21 @@ class Stage:
 
 
 SIDES = (small_model.HEIGHT, small_model.WIDTH)
-CLOSE_PICTURE = ClipSize(1, SIDES[0] // 2, SIDES[1] // 2, zoom=2)  # 36 tokens, most of them of a shape
-CLOSE_SHORT = ClipSize(5, SIDES[0] // 2, SIDES[1] // 2, zoom=2)  # 108 tokens
+HALF = (SIDES[0] // 2, SIDES[1] // 2)
+THIRDS = (SIDES[0] * 2 // 3, SIDES[1] * 2 // 3)
+CLOSE_PICTURE = ClipSize(1, *HALF, zoom=2)  # 36 tokens, most of them of a shape
+CLOSE_MIDDLE = ClipSize(17, *HALF, zoom=2)  # 324 tokens
 PICTURE = ClipSize(1, *SIDES)  # 144 tokens
 SHORT = ClipSize(5, *SIDES)  # 432 tokens
 MIDDLE = ClipSize(17, *SIDES)  # 1,296 tokens
+LONG = ClipSize(small_model.FRAMES, *THIRDS, zoom=1.15)  # 1,856 tokens
 FULL = ClipSize(small_model.FRAMES, *SIDES)  # 4,176 tokens
 
 STAGES = (
-    Stage("content", 0.4, ((PICTURE, 32), (SHORT, 12)), (2e-3, 1.2e-3)),
-    Stage("shapes", 0.3, ((CLOSE_PICTURE, 96), (PICTURE, 32), (CLOSE_SHORT, 32), (SHORT, 12)), (1.2e-3, 9e-4)),
-    Stage("motion", 0.12, ((MIDDLE, 6),), (9e-4, 6e-4)),
-    Stage("length", 0.18, ((FULL, 2),), (6e-4, 5e-5)),
+    Stage("content", 0.2, ((PICTURE, 32), (SHORT, 12)), (2e-3, 1.5e-3)),
+    Stage("shapes", 0.35, ((CLOSE_PICTURE, 96), (CLOSE_MIDDLE, 12), (PICTURE, 32), (MIDDLE, 3)), (1.5e-3, 9e-4)),
+    Stage("motion", 0.25, ((CLOSE_MIDDLE, 12), (LONG, 2), (CLOSE_PICTURE, 96), (MIDDLE, 3)), (9e-4, 5e-4)),
+    Stage("length", 0.2, ((FULL, 1), (LONG, 2)), (5e-4, 5e-5)),
 )
 
 

@@ -17,7 +17,8 @@ from .train_vae import save_state
 TAP = 3  # the block after which the training-only head reads where which shape is
 MAP_WEIGHT = 0.3
 TEXT_DROPOUT = 0.1
-SHIFT = 3.0  # towards noise: the composition is decided there
+SHIFT = 3.0  # towards noise at the tokens below: the composition is decided there
+SHIFT_TOKENS = 4176
 AVERAGED = 0.05  # of the steps so far: how far back the running average reaches
 
 
@@ -34,10 +35,11 @@ class Tap(nn.Module):
         return self.hidden
 
 
-def noise_levels(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Noise levels sigma in 0..1, logit-normal and shifted (arXiv 2403.03206, equations 19 and 23)."""
+def noise_levels(count: int, tokens: int, generator: torch.Generator) -> torch.Tensor:
+    """Noise levels sigma in 0..1, logit-normal, shifted by the root of the tokens (arXiv 2403.03206, eq. 19 and 23)."""
+    shift = max(1.0, SHIFT * (tokens / SHIFT_TOKENS) ** 0.5)
     level = torch.sigmoid(torch.randn(count, generator=generator))
-    return SHIFT * level / (1 + (SHIFT - 1) * level)
+    return shift * level / (1 + (shift - 1) * level)
 
 
 def optimisers(model: WanTransformer3DModel, head: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
@@ -87,7 +89,7 @@ class TransformerTrainer:
     def loss(self, examples: Examples) -> tuple[torch.Tensor, torch.Tensor]:
         """The flow-matching loss (velocity, mean square) and the head's cross entropy."""
         latents, text = examples.latents.to(self.device).float(), examples.text.to(self.device)
-        sigma = noise_levels(len(latents), self.generator).to(self.device)
+        sigma = noise_levels(len(latents), latents[0, 0].numel(), self.generator).to(self.device)
         noise = torch.randn(latents.shape, generator=self.generator).to(self.device)
         mixed = torch.lerp(latents, noise, sigma[:, None, None, None, None])
         dropped = torch.rand(len(text), generator=self.generator).to(self.device) < TEXT_DROPOUT

@@ -121,7 +121,7 @@ def test_stop_ends_the_work_within_a_second(app: RunningApp, page: Page, client:
     page.locator("#upload input[type=file]").set_input_files(slow_file)
     expect(page.locator("#found")).to_contain_text("strong")
     page.get_by_role("button", name="Explain my file").click()
-    expect(page.locator("#attribution-status")).to_contain_text("probing", timeout=30_000)
+    expect(page.locator("#attribution-status")).to_contain_text("Running", timeout=30_000)
     job = page.url.split("job=")[1][:16]
     page.get_by_role("button", name="Stop").click()
     pressed = time.monotonic()

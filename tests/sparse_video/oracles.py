@@ -116,6 +116,7 @@ def written_out(
                 key[b, h],
                 value[b, h],
                 [block[valid[b, block]] for block in blocks],
+                [[part[valid[b, part]] for part in block.split(config.tokens_per_centroid)] for block in blocks],
                 text[valid[b, text]],
                 config,
             )
@@ -125,7 +126,7 @@ def written_out(
                 result.attention[b, h, i] = torch.tensor(p)
                 result.text_attention[b, h, i] = p_text
                 result.factor[b, h, i] = 1 - sum(p[j] for j in pooled)
-                result.output[b, h, blocks[i]] = head.attend(blocks[i], on, pooled, p)
+                result.output[b, h, blocks[i]] = head.attend(i, blocks[i], on, pooled, p)
     if text_tokens:
         mask = valid[:, None, None, :]
         result.output[:, :, text] = masked_attention(query[:, :, text], key, value, mask)
@@ -133,12 +134,20 @@ def written_out(
 
 
 class _Head:
-    """One head of one sample: q, k, v [tokens, d], the valid tokens of each block, the valid text tokens."""
+    """One head of one sample: q, k, v [tokens, d]; the valid tokens of each block, of its parts, of the text."""
 
     def __init__(
-        self, q: Tensor, k: Tensor, v: Tensor, blocks: list[Tensor], text: Tensor, config: RectifiedAttentionConfig
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        blocks: list[Tensor],
+        parts: list[list[Tensor]],
+        text: Tensor,
+        config: RectifiedAttentionConfig,
     ) -> None:
-        self.q, self.k, self.v, self.blocks, self.text, self.config = q, k, v, blocks, text, config
+        self.q, self.k, self.v, self.blocks, self.parts = q, k, v, blocks, parts
+        self.text, self.config = text, config
         self.scale = q.shape[1] ** -0.5
         self.q_mean, self.k_mean, self.v_mean = ([_mean(x[block]) for block in blocks] for x in (q, k, v))
         self.q_spread = [_mean((q[i] - mean).abs()) for i, mean in zip(blocks, self.q_mean, strict=True)]
@@ -174,14 +183,18 @@ class _Head:
         error = abs(float(self.q_spread[i] @ k_mean)) + abs(float(self.q_mean[i] @ self.k_spread[j]))
         return abs(float(self.q_mean[i] @ k_mean)) > error
 
-    def attend(self, rows: Tensor, on: list[int], pooled: list[int], p: list[float]) -> Tensor:
+    def attend(self, i: int, rows: Tensor, on: list[int], pooled: list[int], p: list[float]) -> Tensor:
         """Output of these queries, from the attention that each of them really pays to each single token."""
         exact = torch.cat([*[self.blocks[j] for j in on], self.text])
         weights = torch.zeros(len(rows), len(self.q), dtype=torch.float64)
         logits = self.q[rows] @ self.k.T * self.scale
         if self.config.rectify == "centroid":
-            for j in pooled:  # every token of the block with the logit of the mean key, as one key with + ln c would
-                logits[:, self.blocks[j]] = (self.q[rows] @ self.k_mean[j] * self.scale).unsqueeze(-1)
+            for part in (part for j in pooled for part in self.parts[j] if len(part)):
+                # Every token of a part with the logit of its mean key, and in all the weight they have for the mean
+                # query of block i.
+                mean = self.k[part].mean(0)
+                blur = (self.k[part] - mean) @ self.q_mean[i] * self.scale
+                logits[:, part] = (self.q[rows] @ mean * self.scale + blur.exp().mean().log()).unsqueeze(-1)
             seen = torch.cat([exact, *[self.blocks[j] for j in pooled]])
             weights[:, seen] = logits[:, seen].softmax(-1)
             return weights @ self.v

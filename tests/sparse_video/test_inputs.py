@@ -65,6 +65,8 @@ class TestSettings:
             ({"block_size": 64.0}, "whole number"),
             ({"order": "hilbert"}, "'gilbert', 'tile', 'linear'"),
             ({"rectify": True}, "'paper', 'centroid', 'none'"),
+            ({"centroid_size": 0}, "1 or more"),
+            ({"centroid_size": 48}, "divides block_size, which is 128"),
             ({"gate": "none"}, "'centered', 'paper'"),
             ({"neighbors": 3}, "True or False"),
             ({"dense_layers": -0.1}, "from 0 to 1"),

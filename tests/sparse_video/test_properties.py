@@ -27,10 +27,13 @@ def calls(draw):
     mask = None
     if share is not None:
         mask = torch.rand(batch, tokens + text, generator=torch.Generator().manual_seed(seed)) < share
+    block_size = draw(st.integers(1, 20))
+    divisors = [size for size in range(1, block_size + 1) if block_size % size == 0]
     config = RectifiedAttentionConfig(
         density=draw(st.floats(0.01, 0.9)),
         top_p=draw(st.none() | st.floats(0.05, 0.99)),
-        block_size=draw(st.integers(1, 20)),
+        block_size=block_size,
+        centroid_size=draw(st.none() | st.sampled_from(divisors)),
         order=draw(st.sampled_from(["gilbert", "tile", "linear"])),
         neighbors=draw(st.booleans()),
         rectify=draw(st.sampled_from(["paper", "centroid", "none"])),

@@ -148,11 +148,16 @@ def test_examples_depend_on_the_seed_alone(source):
     assert torch.equal(first.text, again.text)
 
 
-def test_noise_levels_lean_to_the_noisy_end():
-    levels = noise_levels(4000, torch.Generator().manual_seed(0))
-    assert levels.min() > 0
-    assert levels.max() < 1
-    assert levels.mean() > 0.6
+def test_noise_levels_lean_to_the_noisy_end_with_more_tokens():
+    means = []
+    for tokens in (36, 1296, 4176):
+        levels = noise_levels(4000, tokens, torch.Generator().manual_seed(0))
+        assert levels.min() > 0
+        assert levels.max() < 1
+        means.append(levels.mean().item())
+    assert means[0] == pytest.approx(0.5, abs=0.02)
+    assert means[0] < means[1] < means[2]
+    assert means[2] > 0.65
 
 
 def test_every_parameter_belongs_to_exactly_one_optimiser():

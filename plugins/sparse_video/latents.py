@@ -20,12 +20,13 @@ MAP_LABELS = (*COLOURS, *SHAPES, *MOTIONS)
 
 @dataclass(frozen=True)
 class ClipSize:
-    """A clip's size in frames and pixels; a close-up shows one shape `zoom` times as large."""
+    """A clip's size in frames and pixels, how large its shapes are and how many (None: one to three)."""
 
     frames: int
     height: int
     width: int
     zoom: float = 1.0
+    shapes: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -98,8 +99,9 @@ class ExampleSource:
         """`count` examples that were not made before."""
         size = self.size
         shape: dict[str, Any] = {"frames": size.frames, "height": size.height, "width": size.width}
-        close_up: dict[str, Any] = {"zoom": size.zoom, "shapes": 1} if size.zoom > 1 else {}
-        scenes = [sample_scene(self.next_seed + index, **shape, **close_up) for index in range(count)]
+        scenes = [
+            sample_scene(self.next_seed + index, **shape, zoom=size.zoom, shapes=size.shapes) for index in range(count)
+        ]
         self.next_seed += count
         clips = to_model(np.stack([render(scene, **shape) for scene in scenes]))
         latents = (self.vae.encode(clips).latent_dist.mean - self.mean) / self.std

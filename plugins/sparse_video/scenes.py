@@ -108,11 +108,11 @@ def sample_scene(
 
     Args:
         held_out: False draws combinations for training, True only held-out ones, None any.
-        shapes: how many; None draws one (60 %), two (30 %) or three (10 %).
+        shapes: how many; None draws one (45 %), two (40 %) or three (15 %).
         zoom: how much larger than usual the shapes are.
     """
     rng = np.random.default_rng(seed)
-    count = shapes or int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
+    count = shapes or int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))
     behind = count > 1 and rng.random() < 0.45
     colours = [str(name) for name in rng.choice(list(COLOURS), size=count, replace=False)]
     placed: list[MovingShape] = []

@@ -37,12 +37,16 @@ TRAINING_SEEDS = 10_000_000  # evaluation draws its scenes below this
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the transformer's training: sizes with their batch, its share of the time, its learning rates."""
+    """A part of the transformer's training: its share of the time, sizes with their batch, first and last rate.
+
+    `guidance` is that of `TransformerTrainer`.
+    """
 
     name: str
     share: float
     sizes: tuple[tuple[ClipSize, int], ...]
     rates: tuple[float, float]
+    guidance: float = 0.0
 
     def rate(self, done: float) -> float:
         """Linear from the first to the second, after a short warm-up."""
@@ -53,19 +57,22 @@ class Stage:
 SIDES = (small_model.HEIGHT, small_model.WIDTH)
 HALF = (SIDES[0] // 2, SIDES[1] // 2)
 THIRDS = (SIDES[0] * 2 // 3, SIDES[1] * 2 // 3)
-CLOSE_PICTURE = ClipSize(1, *HALF, zoom=2)  # 36 tokens, most of them of a shape
-CLOSE_MIDDLE = ClipSize(17, *HALF, zoom=2)  # 324 tokens
+CLOSE_PICTURE = ClipSize(1, *HALF, zoom=2, shapes=1)  # 36 tokens, most of them of a shape
+CLOSE_MIDDLE = ClipSize(17, *HALF, zoom=2, shapes=1)  # 324 tokens
+PAIR_PICTURE = ClipSize(1, *THIRDS, zoom=1.1, shapes=2)  # 64 tokens
+PAIR_MIDDLE = ClipSize(17, *THIRDS, shapes=2)  # 576 tokens
 PICTURE = ClipSize(1, *SIDES)  # 144 tokens
 SHORT = ClipSize(5, *SIDES)  # 432 tokens
 MIDDLE = ClipSize(17, *SIDES)  # 1,296 tokens
-LONG = ClipSize(small_model.FRAMES, *THIRDS, zoom=1.15)  # 1,856 tokens
+LONG = ClipSize(small_model.FRAMES, *THIRDS, shapes=1)  # 1,856 tokens
 FULL = ClipSize(small_model.FRAMES, *SIDES)  # 4,176 tokens
 
+CLOSE = ((CLOSE_PICTURE, 96), (CLOSE_MIDDLE, 12), (PAIR_PICTURE, 48), (PAIR_MIDDLE, 6))
 STAGES = (
-    Stage("content", 0.2, ((PICTURE, 32), (SHORT, 12)), (2e-3, 1.5e-3)),
-    Stage("shapes", 0.35, ((CLOSE_PICTURE, 96), (CLOSE_MIDDLE, 12), (PICTURE, 32), (MIDDLE, 3)), (1.5e-3, 9e-4)),
-    Stage("motion", 0.25, ((CLOSE_MIDDLE, 12), (LONG, 2), (CLOSE_PICTURE, 96), (MIDDLE, 3)), (9e-4, 5e-4)),
-    Stage("length", 0.2, ((FULL, 1), (LONG, 2)), (5e-4, 5e-5)),
+    Stage("content", 0.15, ((PICTURE, 32), (SHORT, 12)), (2e-3, 1.5e-3)),
+    Stage("shapes", 0.4, (*CLOSE, (MIDDLE, 3)), (1.5e-3, 9e-4), guidance=0.4),
+    Stage("motion", 0.25, ((LONG, 2), (PAIR_MIDDLE, 6), (CLOSE_PICTURE, 96), (MIDDLE, 3)), (9e-4, 5e-4), guidance=0.6),
+    Stage("length", 0.2, ((FULL, 1), (LONG, 2)), (5e-4, 5e-5), guidance=0.6),
 )
 
 
@@ -191,6 +198,7 @@ def transformer_part(
             (ExampleSource(vae, text_encoder, tokenizer, size, seed=first + TRAINING_SEEDS * place), count)
             for place, (size, count) in enumerate(stage.sizes)
         ]
+        trainer.guidance = stage.guidance
         train_for(
             trainer,
             sources,

@@ -177,6 +177,40 @@ def test_the_transformer_learns_a_batch_by_heart():
     assert losses[-1]["map_loss"] < losses[0]["map_loss"]
 
 
+def test_guidance_adds_what_the_text_changes_to_the_target(monkeypatch):
+    learner, batch = trainer(), examples(12)
+    outputs, texts = [], []
+    forward = learner.model.forward
+
+    def recorded(latents, time, text, **options):
+        outputs.append(forward(latents, time, text, **options)[0].detach().float())
+        texts.append(text)
+        return (outputs[-1],)
+
+    monkeypatch.setattr(learner.model, "forward", recorded)
+    plain, _ = learner.loss(batch)
+    learner.generator.manual_seed(0)
+    learner.guidance = 0.5
+    guided, _ = learner.loss(batch)
+    velocity, again, unasked = outputs
+    torch.testing.assert_close(velocity, again)
+    assert (texts[2] == 0).all()
+    dropped = (texts[1] == 0).all(-1).all(-1)
+    assert dropped.any()
+    assert not dropped.all()
+    assert ((velocity - unasked)[dropped] == 0).all()
+    error = _velocity_error(learner, batch, velocity)
+    torch.testing.assert_close(plain, error.square().mean())
+    torch.testing.assert_close(guided, (error - 0.5 * (velocity - unasked)).square().mean())
+
+
+def _velocity_error(learner: TransformerTrainer, batch: Examples, velocity: torch.Tensor) -> torch.Tensor:
+    """Velocity less noise plus latents, with the noise that the trainer draws first."""
+    generator = torch.Generator().manual_seed(0)
+    noise_levels(len(batch), batch.latents[0, 0].numel(), generator)
+    return velocity - (torch.randn(batch.latents.shape, generator=generator) - batch.latents)
+
+
 def test_training_resumed_equals_training_in_one_go(tmp_path):
     straight, batch = trainer(), examples()
     for _ in range(4):

@@ -13,3 +13,15 @@ element.addEventListener("click", (event) => {
 });
 watch("value", show);
 show();
+
+// A slow timer and no CSS animation: that would style the page sixty times a second while the model needs the machine.
+const TICK = 125, LOOP = 2000; // milliseconds
+const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+setInterval(() => {
+  if (calm.matches || document.hidden || element.classList.contains("stands-still")) return;
+  const share = (performance.now() % LOOP) / LOOP;
+  element.querySelectorAll(".film[role=img]").forEach((film) => {
+    const frames = Number(film.style.getPropertyValue("--frames"));
+    film.style.backgroundPositionX = `${(100 * Math.floor(share * frames)) / Math.max(1, frames - 1)}%`;
+  });
+}, TICK);

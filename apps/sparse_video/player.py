@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
@@ -17,7 +16,6 @@ STYLE = (_HERE / "page.css").read_text("utf-8")
 PLAYER_SCRIPT = (_HERE / "player.js").read_text("utf-8")
 LIVE_SCRIPT = (_HERE / "live.js").read_text("utf-8")
 NAMES = {"dense": "Dense", "sparse": "Plain sparse", "rectified": "Rectified", "centroid": "Centroid"}
-_SECONDS = 2.0  # of a film strip's loop
 _SPEEDS = (("1", "1 ×"), ("0.5", "½ ×"), ("0.25", "¼ ×"))
 
 
@@ -37,10 +35,8 @@ def live_tiles(preview: Mapping[str, Any] | None) -> str:
 def _tile(tile: Mapping[str, Any]) -> str:
     name = escape(NAMES[tile["method"]])
     if tile["film"]:
-        # The loop starts where the clock is, so that a new step goes on instead of starting over.
         style = (
-            f"background-image:url({tile['film']});--frames:{int(tile['frames'])};aspect-ratio:{float(tile['ratio']):g};"
-            f"animation-delay:-{time.time() % _SECONDS:.2f}s"
+            f"background-image:url({tile['film']});--frames:{int(tile['frames'])};aspect-ratio:{float(tile['ratio']):g}"
         )
         alt = f"{name}, {tile['state']}"
         picture = f'<div class="film" role="img" aria-label="{escape(alt)}" style="{style}"></div>'

@@ -24,6 +24,7 @@ SPEC = PluginSpec(
         "config.py",
         "order.py",
         "blocks.py",
+        "centroids.py",
         "rectify.py",
         "stats.py",
         "executors/__init__.py",

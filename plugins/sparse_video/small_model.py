@@ -25,7 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "max_tokens": 4 * 4176,
     "fps": 15.0,
     # Blocks of 64: at 4,176 tokens there are 66 of them; forced neighbours would be half of those.
-    "default_attention": {"density": 0.25, "block_size": 64, "neighbors": False},
+    # The first step dense, as the paper has it for Wan (5 of 50).
+    "default_attention": {"density": 0.25, "block_size": 64, "neighbors": False, "dense_steps": 0.1},
 }
 
 

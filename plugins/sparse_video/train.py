@@ -71,8 +71,8 @@ CLOSE = ((CLOSE_PICTURE, 96), (CLOSE_MIDDLE, 12), (PAIR_PICTURE, 48), (PAIR_MIDD
 STAGES = (
     Stage("content", 0.15, ((PICTURE, 32), (SHORT, 12)), (2e-3, 1.5e-3)),
     Stage("shapes", 0.4, (*CLOSE, (MIDDLE, 3)), (1.5e-3, 9e-4), guidance=0.4),
-    Stage("motion", 0.25, ((LONG, 2), (PAIR_MIDDLE, 6), (CLOSE_PICTURE, 96), (MIDDLE, 3)), (9e-4, 5e-4), guidance=0.6),
-    Stage("length", 0.2, ((FULL, 1), (LONG, 2)), (5e-4, 5e-5), guidance=0.6),
+    Stage("motion", 0.25, ((MIDDLE, 4), (PICTURE, 32)), (9e-4, 5e-4), guidance=0.5),
+    Stage("length", 0.2, ((FULL, 1), (LONG, 2)), (9e-4, 4e-5), guidance=0.5),
 )
 
 

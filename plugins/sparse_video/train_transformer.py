@@ -19,6 +19,7 @@ MAP_WEIGHT = 0.3
 TEXT_DROPOUT = 0.1
 SHIFT = 3.0  # towards noise at the tokens below: the composition is decided there
 SHIFT_TOKENS = 4176
+LEAST_SHIFT = 1.5
 AVERAGED = 0.05  # of the steps so far: how far back the running average reaches
 
 
@@ -37,7 +38,7 @@ class Tap(nn.Module):
 
 def noise_levels(count: int, tokens: int, generator: torch.Generator) -> torch.Tensor:
     """Noise levels sigma in 0..1, logit-normal, shifted by the root of the tokens (arXiv 2403.03206, eq. 19 and 23)."""
-    shift = max(1.0, SHIFT * (tokens / SHIFT_TOKENS) ** 0.5)
+    shift = max(LEAST_SHIFT, SHIFT * (tokens / SHIFT_TOKENS) ** 0.5)
     level = torch.sigmoid(torch.randn(count, generator=generator))
     return shift * level / (1 + (shift - 1) * level)
 
@@ -189,10 +190,8 @@ def train_for(
         if trainer.step % every == 0:
             means = {name: round(sum(values) / len(values), 4) for name, values in sums.items()}
             now = time.monotonic()
-            log(
-                {"step": trainer.step, "samples": trainer.samples, "seconds_per_step": round((now - since) / every, 3)}
-                | means
-            )
+            counts = {"step": trainer.step, "samples": trainer.samples, "seconds": round(trainer.seconds)}
+            log(counts | {"seconds_per_step": round((now - since) / every, 3)} | means)
             since, sums = now, {}
         if time.monotonic() - last_saved > 120:
             save()

@@ -155,7 +155,7 @@ def test_noise_levels_lean_to_the_noisy_end_with_more_tokens():
         assert levels.min() > 0
         assert levels.max() < 1
         means.append(levels.mean().item())
-    assert means[0] == pytest.approx(0.5, abs=0.02)
+    assert means[0] > 0.55
     assert means[0] < means[1] < means[2]
     assert means[2] > 0.65
 

@@ -30,7 +30,7 @@ class RectifiedAttentionConfig:
         neighbors: always keep the blocks that touch the query's block on the grid.
         rectify: "paper" (IPAR and GAPR), "none" (plain sparse attention), or "centroid" (beyond the paper: a block
             that is not kept takes part as a few mean keys that stand for its tokens).
-        centroid_size: tokens that one mean key stands for, a divisor of block_size; None: a quarter of it. Fewer are
+        centroid_size: tokens that one mean key stands for, a divisor of block_size; None: an eighth of it. Fewer are
             more exact and slower.
         gate: "centered" takes the mean key away before it weighs gain against error, so that an offset common to
             all keys changes nothing, as it changes nothing in a softmax; "paper" does not.
@@ -73,8 +73,8 @@ class RectifiedAttentionConfig:
 
     @property
     def tokens_per_centroid(self) -> int:
-        """`centroid_size`, or its default: a quarter of a block, all of it where that is no whole number."""
-        return self.centroid_size or (self.block_size // 4 if self.block_size % 4 == 0 else self.block_size)
+        """`centroid_size`, or its default: an eighth of a block, all of it where that is no whole number."""
+        return self.centroid_size or (self.block_size // 8 if self.block_size % 8 == 0 else self.block_size)
 
     def replace(self, **changes: Any) -> RectifiedAttentionConfig:
         """A copy with these settings changed.

@@ -20,7 +20,7 @@ TEXT_DROPOUT = 0.1
 SHIFT = 3.0  # towards noise at the tokens below: the composition is decided there
 SHIFT_TOKENS = 4176
 LEAST_SHIFT = 1.5
-AVERAGED = 0.05  # of the steps so far: how far back the running average reaches
+AVERAGED, MOST_AVERAGED = 0.05, 50  # how far back the running average reaches: of the steps so far, and in steps
 
 
 class Tap(nn.Module):
@@ -127,7 +127,7 @@ class TransformerTrainer:
             optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self.samples += len(examples)
-        weight = 1 / (1 + AVERAGED * self.step)
+        weight = 1 / (1 + min(AVERAGED * self.step, MOST_AVERAGED))
         with torch.no_grad():
             for name, value in self.plain_state().items():
                 self.average[name].lerp_(value, weight)

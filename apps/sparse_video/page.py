@@ -67,7 +67,7 @@ class _Inputs:
             [(NAMES[method], method) for method in METHODS],
             value=["dense", "sparse", "rectified"],
             label="Compare",
-            info="Centroid is beyond the paper: blocks left out take part as their mean",
+            info="Centroid is beyond the paper: blocks left out take part as mean keys",
             elem_id="sparse-video-methods",
         )
         self.density = gr.Slider(

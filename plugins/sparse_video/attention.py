@@ -239,7 +239,7 @@ def _sparse(sequence: _Sequence, config: RectifiedAttentionConfig, executor: Exe
     scale = sequence.query.shape[-1] ** -0.5
     visual, text = sequence.in_blocks(config.block_size), sequence.text_keys()
     plan = _decide(visual, text, config, sequence.order.adjacency, scale)
-    extras = _with_centroids(text, plan, visual, config) if config.rectify == "centroid" else text
+    extras = _with_centroids(text, plan, visual, config, scale) if config.rectify == "centroid" else text
     output = executor(
         visual.query,
         visual.key,
@@ -291,7 +291,9 @@ def _text_logits(query_mean: Tensor, text: _Extras, scale: float) -> Tensor | No
     return logits if text.bias is None else logits + text.bias
 
 
-def _with_centroids(text: _Extras, plan: _Plan, visual: _Visual, config: RectifiedAttentionConfig) -> _Extras:
+def _with_centroids(
+    text: _Extras, plan: _Plan, visual: _Visual, config: RectifiedAttentionConfig, scale: float
+) -> _Extras:
     """Beyond the paper: means of the blocks that are not chosen join the keys of the text."""
     key, value, bias = centroid_keys(
         visual.key,
@@ -301,7 +303,7 @@ def _with_centroids(text: _Extras, plan: _Plan, visual: _Visual, config: Rectifi
         plan.chosen,
         block_size=config.block_size,
         centroid_size=config.tokens_per_centroid,
-        scale=visual.key.shape[-1] ** -0.5,
+        scale=scale,
     )
     if text.key is None or text.value is None:
         return _Extras(key, value, bias)

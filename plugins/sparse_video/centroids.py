@@ -53,11 +53,10 @@ def centroid_keys(
 def _log_weights(query: Tensor, key: Tensor, means: Tensor, unseen: Tensor | None, size: int, out: Tensor) -> None:
     """Fill out [N, E] with ln sum exp(q.(k - K)) over the tokens of each mean; query [N, d], key [tokens, d]."""
     key = key.to(query.dtype)
-    missing = -len(key) % size
-    for rows in torch.arange(len(query)).split(max(1, _WORK_NUMBERS // len(key))):
-        some = query[rows[0] : rows[-1] + 1]
+    missing, rows = -len(key) % size, max(1, _WORK_NUMBERS // len(key))
+    for some, into in zip(query.split(rows), out.split(rows), strict=True):
         logits = some @ key.mT
         if unseen is not None:
             logits.masked_fill_(unseen, -torch.inf)
         logits = pad(logits, (0, missing), value=-torch.inf).unflatten(-1, (-1, size))
-        out[rows[0] : rows[-1] + 1] = logits.logsumexp(-1) - some @ means.mT
+        into.copy_(logits.logsumexp(-1) - some @ means.mT)

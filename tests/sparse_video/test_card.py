@@ -83,9 +83,9 @@ def test_a_short_evaluation_finds_what_the_card_says(pipeline):
 def test_the_cards_snippet_runs():
     (snippet,) = re.findall(r"^```python\n(.*?)^```", CARD, flags=re.MULTILINE | re.DOTALL)
     assert "seed=0" in snippet
-    shape, density = run_python(snippet.replace("seed=0", "seed=0, num_inference_steps=2")).strip().rsplit(" ", 1)
+    shape, density = run_python(snippet.replace("seed=0", "seed=0, num_inference_steps=3")).strip().rsplit(" ", 1)
     assert shape == "(1, 57, 96, 96, 3)"
-    assert 0 < float(density) < 0.7  # one of the two steps is dense
+    assert 0 < float(density) < 0.6  # one of the three steps is dense
 
 
 def test_the_transformer_is_stored_in_bfloat16():

@@ -14,12 +14,11 @@ import numpy as np
 from scipy import ndimage
 
 from .errors import SparseVideoInputError
-from .scenes import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, SHAPES, signed_distance
+from .scenes import BACKGROUNDS, COLOURS, DIRECTIONS, FOLDS, MOTIONS, SHAPES, signed_distance
 
 HUES = {"red": 0.0, "yellow": 48.0, "green": 131.0, "blue": 223.0, "purple": 280.0}
 HARMONICS = 8
 ANGLES = 72
-FOLDS = {"square": 4, "triangle": 3, "star": 5}
 SMALLEST = 0.004  # of the frame's area
 
 PHRASE = re.compile(

@@ -11,11 +11,14 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from .scenes import COLOURS, MOTIONS, SHAPES, Scene, coverage, describe, render, sample_scene
+from .scenes import COLOURS, FOLDS, MOTIONS, SHAPES, Scene, coverage, describe, render, sample_scene, shape_path
 from .train_text import encode_text
 from .train_vae import to_model
 
 MAP_LABELS = (*COLOURS, *SHAPES, *MOTIONS)
+GEOMETRY = ("across", "down", "size", "turn's cosine", "turn's sine")
+MAPS = (*MAP_LABELS, *GEOMETRY)
+SIZE_UNIT = 16  # pixels
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class ClipSize:
 
 @dataclass(frozen=True)
 class Examples:
-    """A batch: latents [B, 16, T, H, W], text [B, tokens, width], maps [B, labels, T, H, W] (share of each token)."""
+    """A batch: latents [B, 16, T, H, W], text [B, tokens, width], maps [B, MAPS, T, H, W] (see `token_maps`)."""
 
     latents: torch.Tensor
     text: torch.Tensor
@@ -52,17 +55,39 @@ class Examples:
         return Examples(*(torch.cat(pair) for pair in pairs))
 
 
-def label_maps(scene: Scene, size: ClipSize) -> torch.Tensor:
-    """The share of each token that shows each colour, shape and motion: float [labels, T, H, W] in 0..1."""
+def per_token(frames: torch.Tensor) -> torch.Tensor:
+    """From frames to the VAE's steps in time, by the mean: [shapes, frames, ...] to [shapes, T, ...]."""
+    if frames.shape[1] == 1:
+        return frames
+    return torch.cat([frames[:, :1], frames[:, 1:].unflatten(1, (-1, 2)).mean(2)], 1)
+
+
+def token_maps(scene: Scene, size: ClipSize) -> torch.Tensor:
+    """What the training-only head has to know of each token: float [MAPS, T, H, W].
+
+    The first maps, one for each of MAP_LABELS, are the share of the token that shows that colour, shape or motion. The
+    others, one for each of GEOMETRY, are that share times: the way from the shape's centre to the token's (in radii),
+    the radius (in units of 16 pixels), and the turn of the outline as the cosine and sine of as many times the angle as
+    the shape has corners. Who knows these can draw the token.
+    """
     layers = torch.from_numpy(coverage(scene, frames=size.frames, height=size.height, width=size.width))
-    cells = nn.functional.avg_pool2d(layers, 8)
-    rest = cells[:, 1:].unflatten(1, (-1, 2)).mean(2) if size.frames > 1 else cells[:, 1:]
-    cells = torch.cat([cells[:, :1], rest], 1)
-    maps = cells.new_zeros(len(MAP_LABELS), *cells.shape[1:])
+    cells = per_token(nn.functional.avg_pool2d(layers, 8))
+    down, across = ((torch.arange(count) + 0.5) * 8 / size.height for count in cells.shape[2:])
+    maps = cells.new_zeros(len(MAPS), *cells.shape[1:])
     for layer, shape in zip(cells, scene.shapes, strict=True):
         for label in (shape.colour, shape.shape, shape.motion):
-            maps[MAP_LABELS.index(label)] += layer
-    return maps.clamp_(0, 1)
+            maps[MAPS.index(label)] += layer
+        path = shape_path(shape, size.frames, size.height)
+        track = torch.from_numpy(np.stack([path.x, path.y, path.radius])).float()
+        x, y, radius = per_token(track)[:, :, None, None]
+        fold = FOLDS.get(shape.shape, 0)
+        turn = per_token(torch.from_numpy(np.deg2rad(path.angle)[None]).float())[0, :, None, None] * fold
+        seen = min(1, fold)
+        values = ((across - x) / radius, (down[:, None] - y) / radius, radius * size.height / SIZE_UNIT)
+        for name, value in zip(GEOMETRY, (*values, turn.cos() * seen, turn.sin() * seen), strict=True):
+            maps[MAPS.index(name)] += layer * value
+    maps[: len(MAP_LABELS)].clamp_(0, 1)
+    return maps
 
 
 class ExampleSource:
@@ -106,7 +131,7 @@ class ExampleSource:
         clips = to_model(np.stack([render(scene, **shape) for scene in scenes]))
         latents = (self.vae.encode(clips).latent_dist.mean - self.mean) / self.std
         text = encode_text(self.text_encoder, self.tokenizer, [describe(scene) for scene in scenes])
-        maps = torch.stack([label_maps(scene, size) for scene in scenes])
+        maps = torch.stack([token_maps(scene, size) for scene in scenes])
         return Examples(latents.bfloat16(), text.bfloat16(), maps.bfloat16())
 
     def batch(self, count: int) -> Examples:

@@ -20,6 +20,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (242, 242, 238),
 }
 SHAPES = ("circle", "square", "triangle", "star")
+FOLDS = {"square": 4, "triangle": 3, "star": 5}  # so many turns of a full circle look the same
 DIRECTIONS: dict[str, tuple[float, float]] = {
     "right": (1.0, 0.0),
     "left": (-1.0, 0.0),

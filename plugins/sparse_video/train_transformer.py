@@ -11,11 +11,12 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import nn
 
-from .latents import MAP_LABELS, Examples, ExampleSource
+from .latents import GEOMETRY, MAP_LABELS, MAPS, Examples, ExampleSource
+from .scenes import COLOURS
 from .train_vae import save_state
 
-TAP = 3  # the block after which the training-only head reads where which shape is
-MAP_WEIGHT = 0.3
+TAP = 2  # the block after which the training-only head reads where which shape is
+LABEL_WEIGHT, GEOMETRY_WEIGHT = 0.3, 0.3
 TEXT_DROPOUT = 0.1
 SHIFT = 3.0  # towards noise at the tokens below: the composition is decided there
 SHIFT_TOKENS = 4176
@@ -34,6 +35,20 @@ class Tap(nn.Module):
     def forward(self, *arguments: Any, **options: Any) -> torch.Tensor:
         self.hidden = self.block(*arguments, **options)
         return self.hidden
+
+
+def map_losses(guess: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The head's cross entropy for the labels, and its square error for the geometry, per token that shows a shape.
+
+    Args:
+        guess, truth: [batch, tokens, MAPS].
+    """
+    labels = len(MAP_LABELS)
+    share = truth[..., : len(COLOURS)].sum()
+    return (
+        nn.functional.binary_cross_entropy_with_logits(guess[..., :labels], truth[..., :labels]),
+        (guess[..., labels:] - truth[..., labels:]).square().sum() / (len(GEOMETRY) * share.clamp_min(1e-6)),
+    )
 
 
 def noise_levels(count: int, tokens: int, generator: torch.Generator) -> torch.Tensor:
@@ -80,7 +95,7 @@ class TransformerTrainer:
             rate,
             device,
         )
-        self.head = nn.Linear(model.config["num_attention_heads"] * model.config["attention_head_dim"], len(MAP_LABELS))
+        self.head = nn.Linear(model.config["num_attention_heads"] * model.config["attention_head_dim"], len(MAPS))
         self.head.to(device)
         self.optimisers = optimisers(model, self.head, rate)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -93,8 +108,8 @@ class TransformerTrainer:
         self.tap = Tap(model.blocks[TAP])
         model.blocks[TAP] = self.tap
 
-    def loss(self, examples: Examples) -> tuple[torch.Tensor, torch.Tensor]:
-        """The flow-matching loss (velocity, mean square) and the head's cross entropy."""
+    def loss(self, examples: Examples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The flow-matching loss (velocity, mean square) and the head's two (`map_losses`)."""
         latents, text = examples.latents.to(self.device).float(), examples.text.to(self.device)
         sigma = noise_levels(len(latents), latents[0, 0].numel(), self.generator).to(self.device)
         noise = torch.randn(latents.shape, generator=self.generator).to(self.device)
@@ -110,15 +125,14 @@ class TransformerTrainer:
             with torch.no_grad(), torch.autocast(self.device, torch.bfloat16):
                 unasked = self.model(mixed, sigma * 1000, nothing, return_dict=False)[0].float()
             target = target + self.guidance * (velocity.detach() - unasked)  # 0 where the text was dropped
-        targets = examples.maps.to(self.device).flatten(2).transpose(1, 2).float()
-        map_loss = nn.functional.binary_cross_entropy_with_logits(maps.float(), targets)
-        return nn.functional.mse_loss(velocity, target), map_loss
+        truth = examples.maps.to(self.device).flatten(2).transpose(1, 2).float()
+        return nn.functional.mse_loss(velocity, target), *map_losses(maps.float(), truth)
 
     def train_step(self, examples: Examples, rate: float) -> dict[str, float]:
         """One step of both optimisers and of the running average."""
         began = time.perf_counter()
-        velocity_loss, map_loss = self.loss(examples)
-        (velocity_loss + MAP_WEIGHT * map_loss).backward()
+        velocity_loss, label_loss, geometry_loss = self.loss(examples)
+        (velocity_loss + LABEL_WEIGHT * label_loss + GEOMETRY_WEIGHT * geometry_loss).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -132,7 +146,7 @@ class TransformerTrainer:
             for name, value in self.plain_state().items():
                 self.average[name].lerp_(value, weight)
         self.seconds += time.perf_counter() - began
-        return {"loss": velocity_loss.item(), "map_loss": map_loss.item()}
+        return {"loss": velocity_loss.item(), "map_loss": label_loss.item(), "geometry_loss": geometry_loss.item()}
 
     def plain_state(self) -> dict[str, torch.Tensor]:
         """The model's weights under their own names, without the tap and the compiler's wrappers."""

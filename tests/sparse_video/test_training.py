@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from plugins.sparse_video import small_model, train
 from plugins.sparse_video.cli import app
-from plugins.sparse_video.latents import MAP_LABELS, ClipSize, Examples, ExampleSource, label_maps
-from plugins.sparse_video.scenes import COLOURS, describe, render, sample_scene, worded
+from plugins.sparse_video.latents import MAP_LABELS, MAPS, ClipSize, Examples, ExampleSource, token_maps
+from plugins.sparse_video.scenes import COLOURS, FOLDS, describe, render, sample_scene, shape_path, worded
 from plugins.sparse_video.train_text import QUESTIONS, UNASKED, encode_text, train_text_encoder, word_answers
 from plugins.sparse_video.train_transformer import TransformerTrainer, noise_levels, optimisers
 from plugins.sparse_video.train_vae import crop_batch, reconstruction_loss, to_model, train_decoder, train_vae
@@ -48,7 +48,7 @@ def examples(count: int = 4) -> Examples:
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(count, 16, 1, 4, 4, generator=generator)
     text = torch.randn(count, small_model.TEXT_TOKENS, 128, generator=generator)
-    return Examples(latents, text, (latents[:, :1] > 0).float().expand(-1, len(MAP_LABELS), -1, -1, -1))
+    return Examples(latents, text, (latents[:, :1] > 0).float().expand(-1, len(MAPS), -1, -1, -1))
 
 
 def test_the_tokenizer_knows_every_word_of_the_prompts():
@@ -125,12 +125,36 @@ def test_vae_training_goes_on_from_its_state(tmp_path):
 def test_a_token_map_shows_where_each_shape_is():
     size = ClipSize(9, 64, 64)
     scene = sample_scene(11, frames=9, height=64, width=64, shapes=1)
-    maps = label_maps(scene, size)
-    assert maps.shape == (len(MAP_LABELS), 5, 8, 8)
+    maps = token_maps(scene, size)
+    assert maps.shape == (len(MAPS), 5, 8, 8)
     shape = scene.shapes[0]
     named = {shape.colour, shape.shape, shape.motion}
-    for label, layer in zip(MAP_LABELS, maps, strict=True):
+    for label, layer in zip(MAP_LABELS, maps, strict=False):
         assert bool(layer.sum() > 1) == (label in named)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_token_of_a_shape_knows_its_geometry(seed):
+    size = ClipSize(9, 64, 48)
+    scene = sample_scene(seed, frames=9, height=64, width=48, shapes=1)
+    maps = dict(zip(MAPS, token_maps(scene, size), strict=True))
+    shape = scene.shapes[0]
+    share = maps[shape.shape]
+    path = shape_path(shape, 9, 64)
+    for step, frames in enumerate(([0], [1, 2], [3, 4], [5, 6], [7, 8])):
+        rows, columns = torch.nonzero(share[step] > 0.2, as_tuple=True)
+        assert len(rows)
+        seen = {name: value[step, rows, columns] / share[step, rows, columns] for name, value in maps.items()}
+        radius = seen["size"] * 16
+        torch.testing.assert_close(
+            columns * 8 + 4 - seen["across"] * radius, torch.full_like(radius, path.x[frames].mean() * 64)
+        )
+        torch.testing.assert_close(
+            rows * 8 + 4 - seen["down"] * radius, torch.full_like(radius, path.y[frames].mean() * 64)
+        )
+        turn = torch.atan2(seen["turn's sine"], seen["turn's cosine"])
+        asked = np.deg2rad(path.angle[frames].mean()) * FOLDS.get(shape.shape, 0)
+        torch.testing.assert_close(torch.cos(turn - asked), torch.ones_like(turn))
 
 
 def test_fresh_examples_are_mixed_with_kept_ones_and_the_store_is_bounded(source):
@@ -162,7 +186,7 @@ def test_noise_levels_lean_to_the_noisy_end_with_more_tokens():
 
 def test_every_parameter_belongs_to_exactly_one_optimiser():
     model = small_model.new_transformer()
-    head = torch.nn.Linear(192, len(MAP_LABELS))
+    head = torch.nn.Linear(192, len(MAPS))
     owned = [
         id(value) for part in optimisers(model, head, 1e-3) for group in part.param_groups for value in group["params"]
     ]
@@ -174,7 +198,8 @@ def test_the_transformer_learns_a_batch_by_heart():
     learner, batch = trainer(), examples()
     losses = [learner.train_step(batch, 2e-3) for _ in range(20)]
     assert np.mean([row["loss"] for row in losses[-5:]]) < 0.9 * np.mean([row["loss"] for row in losses[:3]])
-    assert losses[-1]["map_loss"] < losses[0]["map_loss"]
+    for name in ("map_loss", "geometry_loss"):
+        assert losses[-1][name] < losses[0][name]
 
 
 def test_guidance_adds_what_the_text_changes_to_the_target(monkeypatch):
@@ -188,10 +213,10 @@ def test_guidance_adds_what_the_text_changes_to_the_target(monkeypatch):
         return (outputs[-1],)
 
     monkeypatch.setattr(learner.model, "forward", recorded)
-    plain, _ = learner.loss(batch)
+    plain, *_ = learner.loss(batch)
     learner.generator.manual_seed(0)
     learner.guidance = 0.5
-    guided, _ = learner.loss(batch)
+    guided, *_ = learner.loss(batch)
     velocity, again, unasked = outputs
     torch.testing.assert_close(velocity, again)
     assert (texts[2] == 0).all()

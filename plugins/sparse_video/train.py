@@ -58,21 +58,19 @@ SIDES = (small_model.HEIGHT, small_model.WIDTH)
 HALF = (SIDES[0] // 2, SIDES[1] // 2)
 THIRDS = (SIDES[0] * 2 // 3, SIDES[1] * 2 // 3)
 CLOSE_PICTURE = ClipSize(1, *HALF, zoom=2, shapes=1)  # 36 tokens, most of them of a shape
-CLOSE_MIDDLE = ClipSize(17, *HALF, zoom=2, shapes=1)  # 324 tokens
-PAIR_PICTURE = ClipSize(1, *THIRDS, zoom=1.1, shapes=2)  # 64 tokens
-PAIR_MIDDLE = ClipSize(17, *THIRDS, shapes=2)  # 576 tokens
+CLOSE_SHORT = ClipSize(17, *HALF, zoom=2, shapes=1)  # 324 tokens
+CLOSE_MIDDLE = ClipSize(33, *HALF, zoom=1.4, shapes=1)  # 612 tokens
+PAIR_SHORT = ClipSize(17, *THIRDS, shapes=2)  # 576 tokens
 PICTURE = ClipSize(1, *SIDES)  # 144 tokens
-SHORT = ClipSize(5, *SIDES)  # 432 tokens
-MIDDLE = ClipSize(17, *SIDES)  # 1,296 tokens
+SHORT = ClipSize(17, *SIDES)  # 1,296 tokens
 LONG = ClipSize(small_model.FRAMES, *THIRDS, shapes=1)  # 1,856 tokens
 FULL = ClipSize(small_model.FRAMES, *SIDES)  # 4,176 tokens
 
-CLOSE = ((CLOSE_PICTURE, 96), (CLOSE_MIDDLE, 12), (PAIR_PICTURE, 48), (PAIR_MIDDLE, 6))
+CLOSE = ((CLOSE_SHORT, 12), (CLOSE_MIDDLE, 7), (PAIR_SHORT, 6))
 STAGES = (
-    Stage("content", 0.15, ((PICTURE, 32), (SHORT, 12)), (2e-3, 1.5e-3)),
-    Stage("shapes", 0.4, (*CLOSE, (MIDDLE, 3)), (1.5e-3, 9e-4), guidance=0.4),
-    Stage("motion", 0.25, ((MIDDLE, 4), (PICTURE, 32)), (9e-4, 5e-4), guidance=0.5),
-    Stage("length", 0.2, ((FULL, 1), (LONG, 2)), (9e-4, 4e-5), guidance=0.5),
+    Stage("content", 0.1, ((PICTURE, 32), (CLOSE_PICTURE, 96)), (2e-3, 1.5e-3)),
+    Stage("shapes", 0.4, (*CLOSE, (SHORT, 3)), (1.5e-3, 1.1e-3), guidance=0.4),
+    Stage("length", 0.5, ((FULL, 1), (LONG, 2), (SHORT, 3)), (1.1e-3, 4e-5), guidance=0.5),
 )
 
 

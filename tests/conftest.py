@@ -7,8 +7,12 @@ import tempfile
 
 from hypothesis import settings
 
-# Before any test imports torch, which reads it once.
+# Before any test imports torch, which reads them once. Tests that run side by side share the cores, and so do the apps
+# that they start.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if workers > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 # Jobs of the tests are kept apart from those of the person who runs them, and go with the session.
 _data = tempfile.TemporaryDirectory(prefix="quartet-tests-", ignore_cleanup_errors=True)

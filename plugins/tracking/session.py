@@ -1,0 +1,367 @@
+"""A tracking session: the state of one video, held by the caller, and the step from one frame to the next.
+
+All four tasks are the same loop and end in the same instances (section 3.1). Memory does not grow with the video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from .boxes import boxes_of_masks
+from .decoder import Decoded
+from .errors import TrackingError
+from .matching import assign
+from .modeling_sata import Embedded, Features, SataModel
+from .prompts import Prompts
+from .results import TASKS, FrameInstances
+from .tracklets import Tracklet, banks
+from .views import make_view
+
+PROMPTED = ("sot", "vos")
+SAME_MASK = 0.7  # IoU from which two candidates are one
+FIRST_AUTOMATIC_ID = 1
+
+
+@dataclass
+class Candidates:
+    """What may be an object of this frame: boxes [m, 4], masks [m, h, w] in 0..1, scores [m], and whether new."""
+
+    boxes: torch.Tensor
+    masks: torch.Tensor
+    scores: torch.Tensor
+    detected: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, rows: torch.Tensor) -> Candidates:
+        return Candidates(self.boxes[rows], self.masks[rows], self.scores[rows], self.detected[rows])
+
+    @classmethod
+    def joined(cls, parts: list[Candidates]) -> Candidates:
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the caller drew: one of a box (pixels), a mask (bool [H, W]) and points ([p, 2] pixels, labels [p])."""
+
+    id: int
+    box: tuple[float, float, float, float] | None = None
+    mask: np.ndarray | None = None
+    points: np.ndarray | None = None
+    labels: np.ndarray | None = None
+
+
+@dataclass
+class SataSession:
+    """Start one with `SataPipeline.start_session`.
+
+    Attributes:
+        task: "sot", "vos", "mot" or "mots".
+        longest: the longer side at which frames are looked at, in pixels.
+        frame: the number of the next frame, from 0.
+        size: height and width of the video; unknown before the first frame.
+        tracklets: by id, what is being tracked.
+    """
+
+    model: SataModel
+    task: str
+    longest: int = 128
+    frame: int = 0
+    size: tuple[int, int] | None = None
+    tracklets: dict[int, Tracklet] = field(default_factory=dict)
+    prompts: list[Prompt] = field(default_factory=list)
+    used: set[int] = field(default_factory=set)
+    last: FrameInstances | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise TrackingError(f"unknown task {self.task!r}: choose {', '.join(TASKS)}")
+
+    def add_prompt(
+        self,
+        id: int,
+        *,
+        box: tuple[float, float, float, float] | None = None,
+        mask: np.ndarray | None = None,
+        points: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+    ) -> int:
+        """Ask for an object from the next frame on; returns that frame's number.
+
+        Args:
+            id: comes back verbatim in every result.
+            box: (x0, y0, x1, y1) in pixels. mask: bool [H, W]. points: [p, 2] (x, y) in pixels with `labels` [p], 1 on
+                the object and 0 beside it. One of the three.
+
+        Raises:
+            TrackingError: none or several of them, an id that is in use, a box outside the frame or without area.
+        """
+        given = [name for name, value in (("box", box), ("mask", mask), ("points", points)) if value is not None]
+        if len(given) != 1:
+            raise TrackingError(f"a prompt is a box, a mask or points; {' and '.join(given) or 'none'} was given")
+        if isinstance(id, bool) or not isinstance(id, int | np.integer) or id < 0:
+            raise TrackingError(f"id {id!r} is not a whole number from 0 on")
+        if int(id) in self.used:
+            raise TrackingError(f"id {id} is in use or was: choose another one")
+        self.prompts.append(Prompt(int(id), box, mask, points, labels))
+        self.used.add(int(id))
+        return self.frame
+
+    def remove(self, id: int) -> None:
+        """Forget an object; its id is not used again."""
+        if id not in self.tracklets:
+            raise TrackingError(f"no object {id} is being tracked: {sorted(self.tracklets) or 'none'} are")
+        del self.tracklets[id]
+
+    @torch.inference_mode()
+    def step(self, frames: Mapping[str, np.ndarray | None]) -> FrameInstances:
+        """Track through one more frame.
+
+        Args:
+            frames: sensor to uint8 [H, W, 3], aligned; a sensor that is off is left out or None. With none at all the
+                last result is held and marked stale.
+
+        Raises:
+            TrackingError: for a frame that is not one, or a size that changed.
+        """
+        modalities = tuple(self.model.config.modalities)
+        view, size = make_view(frames, modalities, self.longest, self.model.encoder.stride)
+        if view is None:
+            return self.held()
+        if self.size not in (None, size):
+            raise TrackingError(f"frame {self.frame} is {size}, those before were {self.size}: resize it")
+        self.size = size
+        device = self.model.device
+        features = self.model.encode(
+            view.first.to(device),
+            view.other.to(device),
+            view.modality.to(device),
+            paired=view.paired,
+            first=view.first_modality.to(device),
+        )
+        self.follow(features)
+        self.begin_prompted(features)
+        self.frame += 1
+        self.last = self.instances()
+        return self.last
+
+    def held(self) -> FrameInstances:
+        """The last result once more, marked stale, where no sensor gave anything."""
+        self.frame += 1
+        if self.last is None:
+            raise TrackingError("the first frame has no sensor at all: start where there is one")
+        last = self.last
+        return FrameInstances(last.ids, last.xyxy, last.masks, last.scores, np.ones(len(last), bool))
+
+    def follow(self, features: Features) -> None:
+        """Candidates, their embeddings, the matching, and what comes of it."""
+        config = self.model.config
+        tracklets = list(self.tracklets.values())
+        remembered = self.model.recall(*banks(tracklets, self.frame)) if tracklets else None
+        found = [self.propagated(features, tracklets, remembered)] if remembered is not None else []
+        found.append(self.detected(features))
+        candidates = distinct(Candidates.joined(found))
+        embedded = None
+        matched: dict[int, int] = {}
+        if len(candidates):
+            source = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.boxes.device)
+            embedded = self.model.embed(features, candidates.boxes, candidates.masks, source)
+            if remembered is not None:
+                matched = dict(assign(self.model.affinity(embedded, remembered), config.match_threshold))
+        for row, column in matched.items():
+            assert embedded is not None
+            self.update(tracklets[column], candidates, embedded, row)
+        for column, tracklet in enumerate(tracklets):
+            if column not in matched.values():
+                tracklet.missed += 1
+                if tracklet.missed > config.max_missed_frames:
+                    del self.tracklets[tracklet.id]
+        if self.task not in PROMPTED and embedded is not None:
+            self.begin_detected(candidates, embedded, matched)
+
+    def propagated(self, features: Features, tracklets: list[Tracklet], remembered: Embedded) -> Candidates:
+        """Masks of what is tracked, and of what looks like it: those above both thresholds (section 3.3)."""
+        boxes = torch.stack([tracklet.expected_box() for tracklet in tracklets])
+        count = len(tracklets)
+        source = torch.zeros(count, dtype=torch.int64, device=boxes.device)
+        carried = torch.ones(count, dtype=torch.bool, device=boxes.device)
+        decoded = self.model.decode(features, Prompts(source, boxes, carried, memory=remembered.memory()))
+        return candidates_of(decoded, self.model.config.mask_affinity_threshold, every_mask=True)
+
+    def detected(self, features: Features) -> Candidates:
+        """Instances that nobody asked for, their boxes refined by their masks."""
+        (found,) = self.model.detect(features)
+        count = len(found.boxes)
+        device = found.boxes.device
+        source = torch.zeros(count, dtype=torch.int64, device=device)
+        drawn = torch.zeros(count, dtype=torch.bool, device=device)
+        decoded = self.model.decode(features, Prompts(source, found.boxes, drawn))
+        refined = candidates_of(decoded, 0.0, every_mask=False)
+        return Candidates(refined.boxes, refined.masks, found.scores, torch.ones_like(refined.detected))
+
+    def update(self, tracklet: Tracklet, candidates: Candidates, embedded: Embedded, row: int) -> None:
+        """A tracklet was found again: it moves, and remembers how it looks now."""
+        tracklet.seen(candidates.boxes[row], candidates.masks[row], float(candidates.scores[row]))
+        tracklet.remember(embedded.fine[row], embedded.queries[row], self.frame, self.model.config.memory_frames)
+
+    def begin(self, id: int, candidates: Candidates, embedded: Embedded, row: int) -> None:
+        """A new tracklet."""
+        box, mask = candidates.boxes[row], candidates.masks[row]
+        tracklet = Tracklet(id, box, mask, float(candidates.scores[row]), torch.zeros_like(box))
+        tracklet.remember(embedded.fine[row], embedded.queries[row], self.frame, self.model.config.memory_frames)
+        self.tracklets[id] = tracklet
+        self.used.add(id)
+
+    def begin_detected(self, candidates: Candidates, embedded: Embedded, matched: Mapping[int, int]) -> None:
+        """Unmatched detections that are sure enough open ids, from the left to the right."""
+        sure = candidates.detected & (candidates.scores > self.model.config.new_track_threshold)
+        rows = [row for row in sure.nonzero()[:, 0].tolist() if row not in matched]
+        for row in sorted(rows, key=lambda row: tuple(candidates.boxes[row].tolist())):
+            self.begin(max(self.used, default=FIRST_AUTOMATIC_ID - 1) + 1, candidates, embedded, row)
+
+    def begin_prompted(self, features: Features) -> None:
+        """Objects that the caller asked for from this frame on."""
+        for prompt in self.prompts:
+            decoded = self.model.decode(features, self.drawn(prompt, features))
+            candidates = candidates_of(decoded, 0.0, every_mask=False)
+            if prompt.mask is not None:
+                candidates = self.as_drawn(prompt.mask, candidates)
+            source = torch.zeros(1, dtype=torch.int64, device=candidates.boxes.device)
+            embedded = self.model.embed(features, candidates.boxes, candidates.masks, source)
+            self.begin(prompt.id, candidates, embedded, 0)
+        self.prompts.clear()
+
+    def as_drawn(self, mask: np.ndarray, candidates: Candidates) -> Candidates:
+        """The caller's own mask in the place of the decoder's."""
+        drawn = torch.from_numpy(mask)[None, None].float().to(candidates.masks.device)
+        small = functional.interpolate(drawn, candidates.masks.shape[1:], mode="area")[:, 0]
+        return Candidates(boxes_of_masks(small > 0.5), small, candidates.scores, candidates.detected)
+
+    def drawn(self, prompt: Prompt, features: Features) -> Prompts:
+        """A prompt in units of the frame's sides, checked against the frame."""
+        assert self.size is not None
+        height, width = self.size
+        device = features.fine.device
+        source = torch.zeros(1, dtype=torch.int64, device=device)
+        carried = torch.zeros(1, dtype=torch.bool, device=device)
+        sides = torch.tensor([width, height, width, height], dtype=torch.float32, device=device)
+        if prompt.box is not None:
+            box = checked_box(prompt.box, height, width)
+            return Prompts(source, torch.tensor([box], dtype=torch.float32, device=device) / sides, carried)
+        whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device)
+        if prompt.points is not None:
+            points, labels = checked_points(prompt.points, prompt.labels, height, width)
+            at = torch.from_numpy(points)[None].to(device) / sides[:2]
+            return Prompts(source, whole, carried, at, torch.from_numpy(labels)[None].to(device))
+        mask = checked_mask(prompt.mask, height, width)
+        drawn = torch.from_numpy(mask)[None].to(device)
+        return Prompts(source, boxes_of_masks(drawn), carried, masks=self.model.mask_prompt(drawn, features))
+
+    def instances(self) -> FrameInstances:
+        """What is reported of this frame. A single object that is lost is held, and marked stale."""
+        assert self.size is not None
+        height, width = self.size
+        shown = [each for each in self.tracklets.values() if each.missed == 0 or self.task == "sot"]
+        if not shown:
+            return FrameInstances.empty((height, width) if self.task in ("vos", "mots") else None)
+        shown.sort(key=lambda tracklet: tracklet.id)
+        masks = torch.stack([tracklet.mask for tracklet in shown])[:, None]
+        full = functional.interpolate(masks, (height, width), mode="bilinear", align_corners=False)[:, 0] > 0.5
+        sides = torch.tensor([width, height, width, height], dtype=torch.float32)
+        boxes = torch.stack([tracklet.box for tracklet in shown]).cpu() * sides
+        with_masks = self.task in ("vos", "mots")
+        if with_masks:
+            tight = boxes_of_masks(full).cpu() * sides
+            boxes = torch.where(full.any(2).any(1).cpu()[:, None], tight, boxes)
+        return FrameInstances(
+            np.array([tracklet.id for tracklet in shown], np.int64),
+            boxes.numpy().astype(np.float32),
+            full.cpu().numpy() if with_masks else None,
+            np.array([tracklet.score for tracklet in shown], np.float32),
+            np.array([tracklet.missed > 0 for tracklet in shown]),
+        )
+
+
+def candidates_of(decoded: Decoded, threshold: float, *, every_mask: bool) -> Candidates:
+    """The decoder's masks as candidates: those of what is there and whose affinity is above the threshold."""
+    count = decoded.masks.shape[1] if every_mask else 1
+    logits = decoded.masks[:, :count].flatten(0, 1)
+    affinity = decoded.affinity[:, :count].sigmoid().flatten()
+    presence = decoded.presence.repeat_interleave(count)
+    kept = (presence > 0) & (affinity > threshold) if every_mask else torch.ones_like(presence, dtype=torch.bool)
+    kept = kept & ((logits > 0).any(2).any(1) | (not every_mask))
+    logits, scores = logits[kept], (affinity * presence.sigmoid())[kept]
+    boxes = boxes_of_masks(logits > 0)
+    return Candidates(boxes, logits.sigmoid(), scores, torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device))
+
+
+def distinct(candidates: Candidates) -> Candidates:
+    """Without those that cover the same pixels as one before them; what is tracked comes before what is detected."""
+    flat = (candidates.masks > 0.5).flatten(1).float()
+    shared = flat @ flat.T
+    total = flat.sum(1)
+    overlap = shared / (total[:, None] + total[None] - shared).clamp_min(1)
+    kept: list[int] = []
+    detected = candidates.detected.clone()
+    scores = candidates.scores.clone()
+    for row in range(len(candidates)):
+        if total[row] == 0:
+            continue
+        same = [other for other in kept if overlap[row, other] > SAME_MASK]
+        if same:
+            detected[same[0]] |= candidates.detected[row]
+            scores[same[0]] = torch.maximum(scores[same[0]], candidates.scores[row])
+        else:
+            kept.append(row)
+    rows = torch.tensor(kept, dtype=torch.int64, device=candidates.boxes.device)
+    return Candidates(candidates.boxes, candidates.masks, scores, detected).take(rows)
+
+
+def checked_box(box: tuple[float, ...], height: int, width: int) -> tuple[float, ...]:
+    """A box in pixels, cut to the frame."""
+    values = tuple(float(value) for value in box)
+    if len(values) != 4 or not all(np.isfinite(values)):
+        raise TrackingError(f"box {box!r} is not four numbers: give x0, y0, x1, y1 in pixels")
+    x0, y0, x1, y1 = (
+        max(0.0, values[0]),
+        max(0.0, values[1]),
+        min(float(width), values[2]),
+        min(float(height), values[3]),
+    )
+    if x1 - x0 < 1 or y1 - y0 < 1:
+        raise TrackingError(
+            f"box {values} has no area inside the frame of {width} x {height}: give x0 < x1 and y0 < y1 within it"
+        )
+    return x0, y0, x1, y1
+
+
+def checked_points(
+    points: np.ndarray, labels: np.ndarray | None, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points float32 [p, 2] inside the frame and labels int64 [p], at least one of them on the object."""
+    at = np.asarray(points, np.float32)
+    marks = np.ones(len(at), np.int64) if labels is None else np.asarray(labels, np.int64)
+    if at.ndim != 2 or at.shape[1:] != (2,) or len(at) != len(marks) or not np.isfinite(at).all():
+        raise TrackingError(f"points are {at.shape} with {len(marks)} labels: give [p, 2] pixels (x, y) and p labels")
+    if not np.isin(marks, (0, 1)).all() or not (marks == 1).any():
+        raise TrackingError("labels are 1 (on the object) or 0 (beside it), with at least one 1")
+    if (at < 0).any() or (at[:, 0] > width).any() or (at[:, 1] > height).any():
+        raise TrackingError(f"a point lies outside the frame of {width} x {height} pixels")
+    return at, marks
+
+
+def checked_mask(mask: np.ndarray | None, height: int, width: int) -> np.ndarray:
+    """A mask bool [H, W] of the frame's size that is not empty."""
+    found = np.asarray(mask)
+    if found.shape != (height, width) or found.dtype != np.bool_:
+        raise TrackingError(f"mask is {found.dtype} {list(found.shape)}: give bool [{height}, {width}], as the frame")
+    if not found.any():
+        raise TrackingError("mask is empty: mark at least one pixel of the object")
+    return found

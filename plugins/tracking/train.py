@@ -1,0 +1,203 @@
+"""Training of the small checkpoint on generated scenes, in the paper's two stages.
+
+Stage one trains plain feed-forward layers; stage two freezes them as shared experts and adds the mixture (section 3.5).
+Resumable: run it again to go on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, IterableDataset
+from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
+
+from .clips import ClipBatch, clip_batch
+from .configuration_sata import SataConfig
+from .modeling_sata import SataModel
+from .rollout import rollout_losses
+
+DEFAULT_FOLDER = Path(".cache/sata-tiny")
+SAVE_SECONDS = 120
+LOG_STEPS = 25
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: its share of the time, clips of what size, and with what.
+
+    Attributes:
+        own_boxes: as of `rollout_losses`, reached linearly over the stage.
+        rates: first and last learning rate.
+    """
+
+    name: str
+    share: float
+    experts: bool
+    clips: int
+    frames: int
+    side: int
+    rates: tuple[float, float]
+    own_boxes: float = 0.0
+
+
+STAGES = (
+    Stage("detection", 0.3, False, 8, 2, 96, (1.5e-3, 1e-3)),
+    Stage("mixture", 0.35, True, 6, 3, 96, (1e-3, 6e-4), own_boxes=0.3),
+    Stage("roll-out", 0.35, True, 3, 4, 128, (6e-4, 3e-5), own_boxes=0.8),
+)
+
+
+def tiny_config() -> SataConfig:
+    """The shipped checkpoint's: SAM 2's Hiera trunk at four stages of 48 to 256 channels; 4.6 M parameters."""
+    trunk = Sam2HieraDetConfig(
+        hidden_size=48,
+        embed_dim_per_stage=[48, 96, 192, 256],
+        blocks_per_stage=[1, 2, 4, 1],
+        num_attention_heads_per_stage=[1, 2, 4, 4],
+        window_size_per_stage=[8, 4, 8, 4],
+        global_attention_blocks=[4, 6],
+        image_size=[128, 128],
+        mlp_ratio=2.0,
+        initializer_range=0.04,
+    )
+    return SataConfig(
+        backbone_config=trunk,
+        hidden_size=96,
+        num_attention_heads=4,
+        num_dynamic_head_blocks=1,
+        use_relative_coords=True,
+    )
+
+
+class Clips(IterableDataset):
+    """Batches of clips that were never seen, made in the loader's own process."""
+
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self.stage, self.seed = stage, seed
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        seed = self.seed
+        while True:
+            yield clip_batch(seed, self.stage.clips, self.stage.frames, (self.stage.side, self.stage.side))
+            seed += self.stage.clips
+
+
+class Trainer:
+    """Holds what training needs between steps; `save` and `load` make it resumable."""
+
+    def __init__(self, model: SataModel, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        decayed = [value for value in model.parameters() if value.ndim > 1]
+        rest = [value for value in model.parameters() if value.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
+        self.model, self.optimiser = accelerator.prepare(model, torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98)))
+        self.generator = torch.Generator().manual_seed(0)
+        self.step, self.clips, self.seconds = 0, 0, 0.0
+
+    def train_step(self, batch: ClipBatch, rate: float, own_boxes: float) -> dict[str, float]:
+        """One step; the losses by name. L_CM takes part in every second step, for its second pass."""
+        began = time.perf_counter()
+        model = self.accelerator.unwrap_model(self.model)
+        complementary = model.config.use_experts and self.step % 2 == 0
+        losses = rollout_losses(model, batch, self.generator, own_boxes=own_boxes, complementary=complementary)
+        self.accelerator.backward(losses["total"])
+        self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        self.clips += len(batch.rgb) // batch.frames
+        self.seconds += time.perf_counter() - began
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def save(self, file: Path, **more: Any) -> None:
+        """Everything needed to go on, written whole or not at all."""
+        state = {
+            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "counts": {"step": self.step, "clips": self.clips, "seconds": self.seconds},
+        }
+        part = file.with_suffix(".part")
+        torch.save(state | more, part)
+        part.replace(file)
+
+    def load(self, file: Path) -> dict[str, Any]:
+        """Go on from a saved state; returns it."""
+        state = torch.load(file, weights_only=True)
+        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.step, self.clips, self.seconds = (state["counts"][name] for name in ("step", "clips", "seconds"))
+        return state
+
+
+def train_stage(trainer: Trainer, stage: Stage, *, seconds: float, seed: int, log, save) -> None:
+    """Train for that long; `log` is given rows of means, `save` is called now and then."""
+    trainer.accelerator.unwrap_model(trainer.model).config.use_experts = stage.experts
+    batches = iter(DataLoader(Clips(stage, seed), batch_size=None, num_workers=1, prefetch_factor=4))
+    began = saved = time.monotonic()
+    sums: dict[str, list[float]] = {}
+    while (done := (time.monotonic() - began) / seconds) < 1:
+        first, last = stage.rates
+        rate = (first + (last - first) * done) * min(1.0, 0.05 + done / 0.02)
+        for name, value in trainer.train_step(next(batches), rate, stage.own_boxes * done).items():
+            sums.setdefault(name, []).append(value)
+        if trainer.step % LOG_STEPS == 0:
+            means = {name: round(sum(values) / len(values), 4) for name, values in sums.items()}
+            counts = {"step": trainer.step, "clips": trainer.clips, "seconds": round(trainer.seconds)}
+            log({"stage": stage.name} | counts | means)
+            sums = {}
+        if time.monotonic() - saved > SAVE_SECONDS:
+            save()
+            saved = time.monotonic()
+    save()
+
+
+def train_command(
+    minutes: Annotated[float, typer.Option(help="Wall time for all that is still to be trained.")] = 60,
+    out: Annotated[Path, typer.Option(help="Where the state, the log and the checkpoint go.")] = DEFAULT_FOLDER,
+    threads: Annotated[
+        int, typer.Option(help="Torch threads; one beats two on a busy machine. 0: torch's choice.")
+    ] = 1,
+    seed: int = 0,
+) -> None:
+    """Train the small model on generated scenes; run it again to go on."""
+    if minutes <= 0:
+        raise typer.BadParameter(f"{minutes} is not above 0: give minutes of wall time.", param_hint="--minutes")
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    state_file, log_file = out / "state.pt", out / "log.jsonl"
+    trainer = Trainer(SataModel(tiny_config()), Accelerator())
+    done = trainer.load(state_file)["stages_done"] if state_file.exists() else 0
+    shares = sum(stage.share for stage in STAGES[done:])
+
+    def log(row: dict[str, Any]) -> None:
+        typer.echo(json.dumps(row))
+        with log_file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+    for index, stage in enumerate(STAGES[done:], done):
+        train_stage(
+            trainer,
+            stage,
+            seconds=60 * minutes * stage.share / shares,
+            seed=(index + 1) * 10_000_000 + trainer.clips,
+            log=log,
+            save=lambda index=index: trainer.save(state_file, stages_done=index),
+        )
+        trainer.save(state_file, stages_done=index + 1)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.save_pretrained(out / "checkpoint")
+    typer.echo(f"wrote {out / 'checkpoint'}")

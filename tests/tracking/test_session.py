@@ -1,0 +1,238 @@
+"""Sessions: what goes in and comes out, memory that does not grow, sensors that come and go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from plugins.tracking.errors import TrackingError
+from plugins.tracking.scenes import Scene, generate_scene
+from plugins.tracking.session import Candidates, SataSession, distinct
+from plugins.tracking.tracklets import Tracklet, banks
+from plugins.tracking.views import make_view, model_size
+from tests.tracking.tiny import tiny_model, wake_experts
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return generate_scene(5, frames=8, size=(SIDE, SIDE), objects=2)
+
+
+def start(task: str, **changes: Any) -> SataSession:
+    """A session of a random model whose thresholds let something through."""
+    loose: dict[str, Any] = {
+        "mask_affinity_threshold": 0.1,
+        "match_threshold": -1.0,
+        "new_track_threshold": 0.0,
+        "keep_threshold": 0.0,
+    }
+    return SataSession(wake_experts(tiny_model(**(loose | changes))), task, longest=SIDE)
+
+
+def frame(scene: Scene, index: int, *sensors: str) -> dict[str, np.ndarray]:
+    return {name: scene.frames[name][index] for name in sensors or ("rgb", "thermal")}
+
+
+class TestPrompts:
+    def test_prompted_ids_come_back_verbatim(self, scene):
+        session = start("vos")
+        assert session.add_prompt(42, box=(5, 5, 30, 30)) == 0
+        assert session.add_prompt(7, points=np.array([[20.0, 20.0]])) == 0
+        found = session.step(frame(scene, 0))
+        assert found.ids.tolist() == [7, 42]
+        assert found.masks is not None
+        assert found.masks.shape == (2, SIDE, SIDE)
+
+    def test_a_drawn_mask_is_kept_as_drawn(self, scene):
+        session = start("vos")
+        mask = np.zeros((SIDE, SIDE), bool)
+        mask[10:30, 12:40] = True
+        session.add_prompt(3, mask=mask)
+        found = session.step(frame(scene, 0))
+        assert found.masks is not None
+        assert (found.masks[0] == mask).mean() > 0.98
+
+    def test_an_object_can_come_later_and_go(self, scene):
+        session = start("vos")
+        session.add_prompt(1, box=(5, 5, 30, 30))
+        session.step(frame(scene, 0))
+        assert session.add_prompt(2, box=(30, 30, 60, 60)) == 1
+        assert 2 in session.step(frame(scene, 1)).ids
+        session.remove(2)
+        assert 2 not in session.step(frame(scene, 2)).ids
+        with pytest.raises(TrackingError, match="in use or was"):
+            session.add_prompt(2, box=(5, 5, 30, 30))
+        with pytest.raises(TrackingError, match="no object 9"):
+            session.remove(9)
+
+    @pytest.mark.parametrize(
+        ("prompt", "message"),
+        [
+            ({}, "none was given"),
+            ({"box": (0, 0, 9, 9), "points": np.ones((1, 2))}, "box and points was given"),
+            ({"box": (30, 5, 10, 20)}, "no area"),
+            ({"box": (100, 5, 120, 20)}, "no area"),
+            ({"box": (0, 0, float("nan"), 9)}, "not four numbers"),
+            ({"points": np.array([[500.0, 3.0]])}, "outside the frame"),
+            ({"points": np.ones((2, 2)), "labels": np.array([0, 0])}, "at least one 1"),
+            ({"mask": np.zeros((SIDE, SIDE), bool)}, "mask is empty"),
+            ({"mask": np.ones((3, 3), bool)}, "give bool"),
+        ],
+    )
+    def test_a_bad_prompt_says_what_is_allowed(self, scene, prompt, message):
+        session = start("vos")
+
+        def ask() -> None:
+            session.add_prompt(1, **prompt)
+            session.step(frame(scene, 0))
+
+        with pytest.raises(TrackingError, match=message):
+            ask()
+
+    @pytest.mark.parametrize("id", [-1, True, "a", 1.5])
+    def test_an_id_is_a_whole_number(self, id):
+        with pytest.raises(TrackingError, match="whole number"):
+            start("vos").add_prompt(id, box=(0, 0, 9, 9))
+
+    def test_an_unknown_task_is_refused(self):
+        with pytest.raises(TrackingError, match="sot, vos, mot, mots"):
+            start("vot")
+
+
+class TestLifecycle:
+    def test_automatic_ids_start_above_the_prompted_ones(self, scene):
+        session = start("mots")
+        session.add_prompt(42, box=(5, 5, 30, 30))
+        session.step(frame(scene, 0))
+        found = session.step(frame(scene, 1))
+        assert all(id >= 42 for id in found.ids.tolist())
+        assert len(found) > 1
+
+    def test_a_track_ends_after_the_frames_it_may_be_gone(self, scene):
+        session = start("vos", match_threshold=2.0, max_missed_frames=2)  # nothing is ever matched
+        session.add_prompt(1, box=(5, 5, 30, 30))
+        for index in range(3):
+            session.step(frame(scene, index))
+            assert 1 in session.tracklets
+            assert session.tracklets[1].missed == index
+        session.step(frame(scene, 3))
+        assert session.tracklets == {}
+
+    def test_what_is_not_matched_writes_no_memory(self, scene):
+        session = start("vos", match_threshold=2.0)
+        session.add_prompt(1, box=(5, 5, 30, 30))
+        for index in range(3):
+            session.step(frame(scene, index))
+        assert session.tracklets[1].frames == [0]
+
+    def test_a_lost_single_object_is_held_and_marked(self, scene):
+        session = start("sot", match_threshold=2.0)
+        session.add_prompt(1, box=(5, 5, 30, 30))
+        first = session.step(frame(scene, 0))
+        later = session.step(frame(scene, 1))
+        assert later.stale.tolist() == [True]
+        np.testing.assert_array_equal(later.xyxy, first.xyxy)
+        assert later.masks is None
+
+    def test_memory_is_bounded(self, scene):
+        session = start("mots", memory_frames=3)
+        sizes = []
+        for index in range(8):
+            session.step(frame(scene, index))
+            sizes.append(max((len(each.frames) for each in session.tracklets.values()), default=0))
+        assert max(sizes) == 3
+
+
+class TestSensors:
+    def test_a_stream_is_what_its_frames_were_whatever_comes_after(self, scene):
+        sessions = [start("mots") for _ in range(2)]
+        for index in range(3):
+            one, two = (session.step(frame(scene, index)) for session in sessions)
+            assert one == two
+        sessions[0].step(frame(scene, 3))
+        sessions[1].step(frame(scene, 3, "rgb"))
+
+    def test_sensors_may_be_missing_in_any_frame(self, scene):
+        session = start("vos")
+        session.add_prompt(1, box=(5, 5, 30, 30))
+        for index, sensors in enumerate([("rgb", "thermal"), ("rgb",), ("thermal",), ("depth",), ("rgb", "event")]):
+            found = session.step(frame(scene, index, *sensors))
+            assert np.isfinite(found.xyxy).all()
+            assert not found.stale.any()
+
+    def test_without_any_sensor_the_last_result_is_held_and_marked(self, scene):
+        session = start("vos")
+        session.add_prompt(1, box=(5, 5, 30, 30))
+        last = session.step(frame(scene, 0))
+        held = session.step({"rgb": None})
+        assert held.stale.all()
+        np.testing.assert_array_equal(held.masks, last.masks)
+        assert session.frame == 2
+
+    def test_a_video_does_not_start_in_the_dark(self):
+        with pytest.raises(TrackingError, match="no sensor at all"):
+            start("vos").step({})
+
+    def test_a_missing_sensor_is_replaced_under_the_name_of_the_other(self, scene):
+        view, size = make_view(frame(scene, 0, "thermal"), ("rgb", "thermal", "depth", "event"), SIDE, 32)
+        assert view is not None
+        assert size == (SIDE, SIDE)
+        assert not view.paired
+        assert view.modality.tolist() == view.first_modality.tolist() == [1]
+        pair, _ = make_view(frame(scene, 0, "rgb", "event"), ("rgb", "thermal", "depth", "event"), SIDE, 32)
+        assert pair is not None
+        assert (pair.paired, pair.first_modality.tolist(), pair.modality.tolist()) == (True, [0], [3])
+
+    @pytest.mark.parametrize(
+        ("frames", "message"),
+        [
+            ({"radar": np.zeros((8, 8), np.uint8)}, "unknown modality 'radar'"),
+            ({"rgb": np.zeros((8, 8, 4), np.uint8)}, "give uint8"),
+            ({"rgb": np.zeros((8, 8, 3))}, "give uint8"),
+            ({"rgb": np.zeros((8, 8, 3), np.uint8), "depth": np.zeros((9, 8), np.uint8)}, "differ in size"),
+        ],
+    )
+    def test_a_bad_frame_says_what_is_allowed(self, frames, message):
+        with pytest.raises(TrackingError, match=message):
+            start("vos").step(frames)
+
+    def test_the_size_may_not_change(self, scene):
+        session = start("mots")
+        session.step(frame(scene, 0))
+        with pytest.raises(TrackingError, match="resize it"):
+            session.step({"rgb": np.zeros((32, 32, 3), np.uint8)})
+
+    def test_frames_are_looked_at_near_the_asked_size(self):
+        assert model_size(128, 128, 128, 32) == (128, 128)
+        assert model_size(480, 854, 128, 32) == (64, 128)
+        assert model_size(10, 2000, 128, 32) == (32, 128)
+
+
+class TestParts:
+    def test_the_banks_are_padded_and_marked(self):
+        def tracklet(count: int) -> Tracklet:
+            made = Tracklet(1, torch.zeros(4), torch.zeros(2, 2), 1.0, torch.zeros(4))
+            for when in range(count):
+                made.remember(torch.full((3,), float(when)), torch.full((2, 3), float(when)), when, 4)
+            return made
+
+        fine, queries, age, seen = banks([tracklet(2), tracklet(6)], 6)
+        assert fine.shape == (2, 4, 3)
+        assert queries.shape == (2, 4, 2, 3)
+        assert seen.tolist() == [[True, True, False, False], [True] * 4]
+        assert age.tolist() == [[6, 5, 0, 0], [4, 3, 2, 1]]
+        assert fine[1, :, 0].tolist() == [2, 3, 4, 5]
+
+    def test_what_covers_the_same_is_one_candidate_and_keeps_the_better_score(self):
+        masks = torch.zeros(3, 4, 4)
+        masks[0, :2] = masks[1, :2] = masks[2, 2:] = 1
+        scores = torch.tensor([0.3, 0.8, 0.5])
+        found = distinct(Candidates(torch.zeros(3, 4), masks, scores, torch.tensor([False, True, False])))
+        assert len(found) == 2
+        assert found.scores.tolist() == pytest.approx([0.8, 0.5])
+        assert found.detected.tolist() == [True, False]

@@ -1,0 +1,158 @@
+"""Training: batches, the roll-out and its losses, and a trainer that goes on where it stopped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from plugins.tracking.clips import FEWEST_PIXELS, clip_batch
+from plugins.tracking.decoder import Decoded
+from plugins.tracking.detection import cell_boxes, detection_loss, heat_target
+from plugins.tracking.losses import decoder_losses, mask_error, soft_iou
+from plugins.tracking.rollout import jittered, rollout_losses, sampled_points
+from plugins.tracking.train import Trainer
+from tests.tracking.tiny import tiny_model
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return clip_batch(3, 2, 2, (SIDE, SIDE))
+
+
+class TestBatches:
+    def test_shapes_and_values(self, batch):
+        objects = len(batch.clip)
+        assert batch.rgb.shape == batch.other.shape == (4, 3, SIDE, SIDE)
+        assert batch.masks.shape == (objects, 2, SIDE // 2, SIDE // 2)
+        assert batch.boxes.shape == (objects, 2, 4)
+        assert batch.visible.any(1).all()
+        assert batch.boxes.min() >= 0
+        assert batch.boxes.max() <= 1
+
+    def test_they_depend_on_the_seed_alone(self, batch):
+        again, other = (clip_batch(seed, 2, 2, (SIDE, SIDE)) for seed in (3, 4))
+        assert torch.equal(batch.rgb, again.rgb)
+        assert torch.equal(batch.modality, again.modality)
+        assert not torch.equal(batch.rgb, other.rgb)
+
+    def test_boxes_hold_their_masks(self, batch):
+        for mask, box, seen in zip(
+            batch.masks.flatten(0, 1), batch.boxes.flatten(0, 1), batch.visible.flatten(), strict=True
+        ):
+            if not seen:
+                assert mask.sum() * 4 < FEWEST_PIXELS
+                continue
+            rows, columns = torch.nonzero(mask > 0, as_tuple=True)
+            x0, y0, x1, y1 = (box * SIDE / 2).tolist()
+            assert columns.min() >= int(x0)
+            assert rows.min() >= int(y0)
+            assert columns.max() < x1 + 1
+            assert rows.max() < y1 + 1
+
+    def test_a_dropped_sensor_is_replaced_by_the_other_under_its_name(self):
+        found = set()
+        for seed in range(60):
+            drawn = clip_batch(seed, 1, 1, (SIDE, SIDE))
+            if torch.equal(drawn.rgb, drawn.other):
+                assert torch.equal(drawn.first, drawn.modality)
+                found.add(int(drawn.first[0]) > 0)
+            else:
+                assert drawn.first.tolist() == [0]
+                assert drawn.modality[0] > 0
+        assert found == {True, False}
+
+
+class TestLosses:
+    def test_a_mask_that_is_right_costs_little_and_one_that_is_wrong_a_lot(self):
+        truth = torch.zeros(1, 8, 8)
+        truth[0, 2:6, 2:6] = 1
+        right, wrong = mask_error(20 * truth - 10, truth), mask_error(10 - 20 * truth, truth)
+        assert right < 0.01
+        assert wrong > 20
+        assert soft_iou(20 * truth - 10, truth).item() == 1
+        assert soft_iou(10 - 20 * truth, truth).item() == 0
+
+    def test_what_is_not_visible_has_presence_to_learn_and_nothing_else(self):
+        found = Decoded(torch.randn(2, 3, 8, 8), torch.zeros(2, 3), torch.tensor([-20.0, 20.0]))
+        truth = torch.zeros(2, 8, 8)
+        hidden = decoder_losses(found, truth, torch.tensor([False, False]))
+        assert hidden["mask"] == hidden["affinity"] == 0
+        assert hidden["presence"] == pytest.approx(10.0)
+        assert decoder_losses(found, truth, torch.tensor([False, True]))["presence"] < 1e-3
+
+    def test_a_detection_that_is_right_costs_almost_nothing(self):
+        boxes = torch.tensor([[0.1, 0.2, 0.5, 0.6], [0.6, 0.5, 0.9, 0.95]])
+        heat, cells = heat_target(boxes, 16, 16)
+        assert (heat.flatten()[cells] == 1).all()
+        assert heat.max() == 1
+        middle = torch.stack([(cells % 16 + 0.5) / 16, (cells // 16 + 0.5) / 16], 1)
+        sides = torch.ones(1, 4, 16, 16)
+        distances = torch.cat([middle - boxes[:, :2], boxes[:, 2:] - middle], 1)
+        sides.flatten(2)[0][:, cells] = distances.T
+        torch.testing.assert_close(cell_boxes(sides).flatten(2)[0][:, cells].T, boxes)
+        right = detection_loss(torch.where(heat == 1, 9.0, -9.0)[None, None], sides, [boxes])
+        wrong = detection_loss(torch.where(heat == 1, -9.0, -9.0)[None, None], 2 * sides, [boxes])
+        assert right[0] < 0.01 < 5 < wrong[0]
+        assert right[1] < 1e-4 < wrong[1]
+
+    def test_a_frame_without_objects_teaches_that(self):
+        heat, box = detection_loss(torch.zeros(1, 1, 8, 8), torch.ones(1, 4, 8, 8), [torch.zeros(0, 4)])
+        assert heat > 0
+        assert box == 0
+
+    def test_points_lie_inside_and_outside_the_mask(self):
+        mask = torch.zeros(1, 8, 8)
+        mask[0, 2:5, 3:6] = 1
+        for seed in range(10):
+            points, labels = sampled_points(mask, torch.Generator().manual_seed(seed))
+            column, row = (points[0] * 8).long().T
+            assert mask[0, row, column].tolist() == labels[0].tolist() == [1, 0]
+
+    def test_a_jittered_box_stays_near(self):
+        box = torch.tensor([[0.2, 0.2, 0.6, 0.6]])
+        moved = jittered(box.expand(50, -1), 0.1, torch.Generator().manual_seed(0))
+        assert (moved - box).abs().max() <= 0.04 + 1e-6
+
+
+class TestTrainer:
+    def test_every_stage_of_a_roll_out_has_its_loss(self, batch):
+        model = tiny_model().train()
+        found = rollout_losses(model, batch, torch.Generator().manual_seed(0), own_boxes=0.5, complementary=True)
+        assert set(found) == {
+            "heat", "box", "mask", "affinity", "presence", "association",
+            "task", "orthogonal", "balance", "complementary", "total",
+        }  # fmt: skip
+        assert all(torch.isfinite(value) for value in found.values())
+        found["total"].backward()
+        learned = {name for name, value in model.named_parameters() if value.grad is not None and value.grad.any()}
+        for part in ("encoder", "neck", "stem", "detection", "decoder", "candidates", "tracklets", "signature"):
+            assert any(name.startswith(part) for name in learned), part
+        assert "dustbin" in learned
+
+    def test_it_learns_a_batch_by_heart(self, batch):
+        trainer = Trainer(tiny_model(use_experts=False).train(), Accelerator(cpu=True))
+        losses = [trainer.train_step(batch, 3e-3, 0.0) for _ in range(25)]
+        first, last = (
+            {name: np.mean([row[name] for row in rows]) for name in losses[0]} for rows in (losses[:3], losses[-3:])
+        )
+        for name in ("heat", "box", "mask", "total"):
+            assert last[name] < 0.8 * first[name], name
+
+    def test_training_resumed_is_training_in_one_go(self, batch, tmp_path):
+        straight = Trainer(tiny_model().train(), Accelerator(cpu=True))
+        for _ in range(3):
+            straight.train_step(batch, 1e-3, 0.2)
+        first = Trainer(tiny_model().train(), Accelerator(cpu=True))
+        first.train_step(batch, 1e-3, 0.2)
+        first.save(tmp_path / "state.pt", stages_done=1)
+        second = Trainer(tiny_model(seed=1).train(), Accelerator(cpu=True))
+        assert second.load(tmp_path / "state.pt")["stages_done"] == 1
+        for _ in range(2):
+            second.train_step(batch, 1e-3, 0.2)
+        assert (second.step, second.clips) == (3, 6)
+        for one, two in zip(straight.model.parameters(), second.model.parameters(), strict=True):
+            torch.testing.assert_close(one, two)

@@ -22,7 +22,7 @@ demo: $(VENV)/.app $(if $(HAS_GPU),$(VENV)/.gpu)  ## open the app on http://127.
 	$(RUN) app.py
 
 test: lint browser  ## lint, types, then all tests, in a real browser too
-	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and ty
 	$(VENV)/bin/ruff check $(SOURCES)

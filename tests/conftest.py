@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
+import pytest
 from hypothesis import settings
 
 # Before any test imports torch, which reads them once. Tests that run side by side share the cores, and so do the apps
@@ -21,3 +22,14 @@ os.environ["QUARTET_DATA_DIR"] = _data.name
 # Hypothesis' deadline is wall time for one example; two busy cores break it without a defect.
 settings.register_profile("quartet", deadline=None, print_blob=True)
 settings.load_profile("quartet")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, the tests of a file stay together, for its fixtures, and so do those with a browser, which begin.
+
+    Two browsers and two apps at once are too much for two cores.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+    for item in items:
+        together = "e2e" if item.get_closest_marker("e2e") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(together))

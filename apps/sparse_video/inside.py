@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def look_inside(
     pipe: Any, request: Request, variant: Any, watch: Watch
 ) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
-    """Run to the middle step and keep, for each layer of that step, its block map, recall and error.
+    """Run to `watch.inside_at` and keep, for each layer of that step, its block map, recall and error.
 
     Returns:
         What the page shows: `step` (from 0), `of` (steps), `variant` (label), `layers`: rows with `layer`, `density`,
@@ -28,7 +28,7 @@ def look_inside(
         `errors` (relative, by method); None where attention was dense throughout, as with a clip too short for
         sparsity. Then the maps as arrays [heads, blocks, blocks], by the layer's name.
     """
-    step = watch.steps // 2
+    step = watch.inside_at
     clip = request.arguments()
     sizes = {name: clip.get(name) or pipe.default(name) for name in ("num_frames", "height", "width")}
     meter = _ErrorMeter(pipe.geometry.grid(**sizes))

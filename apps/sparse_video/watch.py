@@ -12,7 +12,7 @@ import numpy as np
 from apps.sparse_video.pictures import film_strip
 from core.jobs import JobContext
 
-WARM_UP_STEPS = 2  # of `compare`, per kind of attention
+WARM_UP_STEPS = 1  # of `compare`, per kind of attention
 _DECODING = 2.0  # a clip's decoding, in steps; only the progress bar goes by it
 
 
@@ -45,6 +45,8 @@ class Watch:
 
     Attributes:
         steps: of each clip.
+        inside_at: the step that the look inside is at, from 0: outlines are there and blocks still matter; a later one
+            would keep visitors waiting.
         handles: of the sparse runs, by the clip's label; they hold what attention did.
     """
 
@@ -56,7 +58,8 @@ class Watch:
         self._tiles = [Tile(variant.method, variant.label) for variant in variants]
         self._told = -1
         self._done = 0.0
-        inside = steps // 2 + 1 if any(variant.method != "dense" for variant in variants) else 0
+        self.inside_at = min(steps - 1, max(1, steps // 3))
+        inside = self.inside_at + 1 if any(variant.method != "dense" for variant in variants) else 0
         self._all = len(variants) * (WARM_UP_STEPS + steps + _DECODING) + inside
         self._version = 0
         self._mark = 0.0  # when the step that runs began

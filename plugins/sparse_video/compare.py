@@ -47,6 +47,14 @@ class Variant:
             return {"attention": "rectified", "config": config, "density": self.density}
         return {"attention": self.method, "density": self.density}
 
+    def warm_up_arguments(self, pipeline: Any) -> dict[str, Any]:
+        """The same for a call of one step, which must not be one of those that stay dense."""
+        arguments = self.arguments(pipeline)
+        if self.method == "dense":
+            return arguments
+        config = arguments.get("config") or pipeline.attention_config()
+        return arguments | {"config": config.replace(dense_steps=0.0)}
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -116,8 +124,8 @@ def compare(
     """
     for variant in chosen:
         tell(f"warming up {variant.label}")
-        warm_up = arguments | {"num_inference_steps": 2, "output_type": "latent"}
-        pipeline(prompt, seed=seeds[0], **warm_up, **variant.arguments(pipeline))
+        warm_up = arguments | {"num_inference_steps": 1, "output_type": "latent"}
+        pipeline(prompt, seed=seeds[0], **warm_up, **variant.warm_up_arguments(pipeline))
     for seed in seeds:
         dense = None
         for variant in chosen:

@@ -45,7 +45,7 @@ class Watch:
 
     Attributes:
         steps: of each clip.
-        inside_at: the step that the look inside is at, from 0: outlines are there and blocks still matter; a later one
+        inside_at: the step that the look inside is at, from 0: not the first, which may be dense, nor a late one, which
             would keep visitors waiting.
         handles: of the sparse runs, by the clip's label; they hold what attention did.
     """

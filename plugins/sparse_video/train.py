@@ -1,14 +1,14 @@
 """Training of the small checkpoint, from nothing to a folder that `from_pretrained` loads.
 
 Stages, each resumable: the text encoder (a minute), the video VAE, then the transformer on ever more tokens: pictures
-for content, short clips for motion, full length last. `--minutes` is shared out between what is still to be done.
+for content, close-ups for shapes and how they move, full length last. `--minutes` is shared out between what is still
+to be done.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from core.runs import collect_versions
+from core.training import TrainingLog
 
 from . import small_model
 from .latents import ClipSize, ExampleSource
@@ -97,7 +98,7 @@ def train_command(
             f"{out} is not empty: give another folder, or leave --no-resume out.", param_hint="--out"
         )
     began = time.monotonic()
-    log = Log(out / "log.jsonl")
+    log = TrainingLog(out / "log.jsonl")
     tokenizer, text_encoder = text_part(out, log)
     vae = vae_part(out, log, deadline=began + 60 * minutes * VAE_SHARE)
     left = 60 * minutes - (time.monotonic() - began)
@@ -110,23 +111,7 @@ def train_command(
     typer.echo(f"wrote {out / 'checkpoint'}")
 
 
-class Log:
-    """One JSON object a line, in a file and on the screen."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __call__(self, stage: str, row: dict[str, Any]) -> None:
-        line = json.dumps({"stage": stage} | row)
-        typer.echo(line)
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-
-    def of(self, stage: str) -> Callable[[dict[str, Any]], None]:
-        return lambda row: self(stage, row)
-
-
-def text_part(out: Path, log: Log, steps: int = 400) -> tuple[Any, UMT5EncoderModel]:
+def text_part(out: Path, log: TrainingLog, steps: int = 400) -> tuple[Any, UMT5EncoderModel]:
     """The tokenizer and the trained text encoder, from the folder if they are there."""
     if not (out / "text_encoder" / "model.safetensors").exists():
         tokenizer = small_model.new_tokenizer()
@@ -139,7 +124,7 @@ def text_part(out: Path, log: Log, steps: int = 400) -> tuple[Any, UMT5EncoderMo
     return tokenizer, UMT5EncoderModel.from_pretrained(out / "text_encoder").eval()
 
 
-def vae_part(out: Path, log: Log, *, deadline: float, steps: int = 2000) -> AutoencoderKLWan:
+def vae_part(out: Path, log: TrainingLog, *, deadline: float, steps: int = 2000) -> AutoencoderKLWan:
     """The trained VAE with the statistics of its latents, from the folder if it is there."""
     if not (out / "vae" / "config.json").exists():
         vae = train_vae(
@@ -150,7 +135,9 @@ def vae_part(out: Path, log: Log, *, deadline: float, steps: int = 2000) -> Auto
     return AutoencoderKLWan.from_pretrained(out / "vae").eval()
 
 
-def decoder_part(out: Path, vae: AutoencoderKLWan, log: Log, *, deadline: float, steps: int = 2000) -> AutoencoderKLWan:
+def decoder_part(
+    out: Path, vae: AutoencoderKLWan, log: TrainingLog, *, deadline: float, steps: int = 2000
+) -> AutoencoderKLWan:
     """The VAE with its decoder trained further on latents as the transformer makes them; the encoder stays."""
     vae = train_decoder(vae, steps=steps, state_file=out / "decoder.state.pt", log=log.of("decoder"), deadline=deadline)
     vae.save_pretrained(out / "vae_decoder")
@@ -177,7 +164,7 @@ def transformer_part(
     seconds: float,
     device: str,
     compiled: bool,
-    log: Log,
+    log: TrainingLog,
     stages: tuple[Stage, ...] = STAGES,
 ) -> WanTransformer3DModel:
     """Train through the stages that are not yet done; the time left is shared out between those."""

@@ -1,4 +1,4 @@
-"""Training of the small Wan transformer by flow matching, content first, motion next, full length last."""
+"""Training of the small Wan transformer by flow matching, content first, shapes next, full length last."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import nn
 
+from core.training import save_state
+
 from .latents import GEOMETRY, MAP_LABELS, MAPS, Examples, ExampleSource
 from .scenes import COLOURS
-from .train_vae import save_state
 
 TAP = 2  # the block after which the training-only head reads where which shape is
 LABEL_WEIGHT, GEOMETRY_WEIGHT = 0.3, 0.3

@@ -13,6 +13,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import nn
 
+from core.training import save_state
+
 from .scenes import render, sample_scene
 
 KL_WEIGHT = 3e-4
@@ -142,11 +144,3 @@ def train_decoder(vae: AutoencoderKLWan, **options: Any) -> AutoencoderKLWan:
     for value in encoder:
         value.requires_grad_(True)
     return vae
-
-
-def save_state(file: Path, state: dict) -> None:
-    """Write a training state beside its place and move it there, so that a cut leaves the old one whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(file)

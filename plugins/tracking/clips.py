@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from .boxes import boxes_of_masks
-from .configuration_sata import MODALITIES, RGB
+from .modalities import MODALITIES, RGB
 from .scenes import Scene, random_scene
 from .views import normalised
 

@@ -6,8 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
-MODALITIES = ("rgb", "thermal", "depth", "event")
-RGB = 0  # its place among them
+from .modalities import MODALITIES
 
 
 @strict

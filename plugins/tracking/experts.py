@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import initialization as init
 
-from .configuration_sata import RGB, SataConfig
+from .configuration_sata import SataConfig
+from .modalities import RGB
 
 
 @dataclass

@@ -11,13 +11,14 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .boxes import region_features
-from .configuration_sata import RGB, SataConfig
+from .configuration_sata import SataConfig
 from .decoder import MASK_WIDTH, Decoded, MaskDecoder
 from .detection import DetectionHead, Detections
 from .encoder import SataEncoder
 from .experts import Routing
 from .matching import affinity
 from .memory import REGION, CandidateEmbedder, Signature, TrackletEmbedder
+from .modalities import RGB
 from .neck import DeformableConv, DynamicHeadBlock, Neck
 from .prompts import PromptEncoder, Prompts, resized_masks
 

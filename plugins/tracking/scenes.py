@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import TrackingError
+from .modalities import MODALITIES
+from .results import masks_to_boxes
 from .scene_backdrop import backdrop
 from .scene_objects import MAX_OBJECTS, Layout, SceneObject, sample_layout
 from .scene_painting import INVERSE_DEPTH, TEMPERATURE, World, paint
@@ -28,7 +30,6 @@ from .scene_sensors import (
     thermal_frames,
 )
 
-MODALITIES = ("rgb", "thermal", "depth", "event")
 EVALUATION_SEEDS = 10**8  # training uses seeds below, evaluation from here on
 SMALLEST = 32
 MAX_SHIFT = 2.0
@@ -204,12 +205,11 @@ def tight_boxes(ids: np.ndarray, objects: int) -> tuple[dict[int, Box], ...]:
     """Per frame, the box around the pixels of each id from 1 to `objects` that occurs in it; `ids` is [T, H, W]."""
     boxes: tuple[dict[int, Box], ...] = tuple({} for _ in ids)
     for number in range(1, objects + 1):
-        mask = ids == number
-        columns, rows = mask.any(axis=1), mask.any(axis=2)
-        left, right = columns.argmax(axis=1), columns.shape[1] - columns[:, ::-1].argmax(axis=1)
-        top, bottom = rows.argmax(axis=1), rows.shape[1] - rows[:, ::-1].argmax(axis=1)
-        for frame in np.flatnonzero(rows.any(axis=1)).tolist():
-            boxes[frame][number] = (int(left[frame]), int(top[frame]), int(right[frame]), int(bottom[frame]))
+        masks = ids == number
+        found = masks_to_boxes(masks).astype(int).tolist()
+        for frame in np.flatnonzero(masks.any(axis=(1, 2))).tolist():
+            x0, y0, x1, y1 = found[frame]
+            boxes[frame][number] = (x0, y0, x1, y1)
     return boxes
 
 

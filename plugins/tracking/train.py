@@ -6,9 +6,8 @@ Resumable: run it again to go on.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +17,8 @@ import typer
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, IterableDataset
 from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
+
+from core.training import TrainingLog, save_state
 
 from .clips import ClipBatch, clip_batch
 from .configuration_sata import SataConfig
@@ -127,9 +128,7 @@ class Trainer:
             "generator": self.generator.get_state(),
             "counts": {"step": self.step, "clips": self.clips, "seconds": self.seconds},
         }
-        part = file.with_suffix(".part")
-        torch.save(state | more, part)
-        part.replace(file)
+        save_state(file, state | more)
 
     def load(self, file: Path) -> dict[str, Any]:
         """Go on from a saved state; returns it."""
@@ -141,7 +140,15 @@ class Trainer:
         return state
 
 
-def train_stage(trainer: Trainer, stage: Stage, *, seconds: float, seed: int, log, save) -> None:
+def train_stage(
+    trainer: Trainer,
+    stage: Stage,
+    *,
+    seconds: float,
+    seed: int,
+    log: Callable[[dict[str, Any]], None],
+    save: Callable[[], None],
+) -> None:
     """Train for that long; `log` is given rows of means, `save` is called now and then."""
     trainer.accelerator.unwrap_model(trainer.model).config.use_experts = stage.experts
     batches = iter(DataLoader(Clips(stage, seed), batch_size=None, num_workers=1, prefetch_factor=4))
@@ -155,7 +162,7 @@ def train_stage(trainer: Trainer, stage: Stage, *, seconds: float, seed: int, lo
         if trainer.step % LOG_STEPS == 0:
             means = {name: round(sum(values) / len(values), 4) for name, values in sums.items()}
             counts = {"step": trainer.step, "clips": trainer.clips, "seconds": round(trainer.seconds)}
-            log({"stage": stage.name} | counts | means)
+            log(counts | means)
             sums = {}
         if time.monotonic() - saved > SAVE_SECONDS:
             save()
@@ -178,26 +185,24 @@ def train_command(
         torch.set_num_threads(threads)
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
-    state_file, log_file = out / "state.pt", out / "log.jsonl"
+    state_file, log = out / "state.pt", TrainingLog(out / "log.jsonl")
     trainer = Trainer(SataModel(tiny_config()), Accelerator())
     done = trainer.load(state_file)["stages_done"] if state_file.exists() else 0
     shares = sum(stage.share for stage in STAGES[done:])
-
-    def log(row: dict[str, Any]) -> None:
-        typer.echo(json.dumps(row))
-        with log_file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-
     for index, stage in enumerate(STAGES[done:], done):
         train_stage(
             trainer,
             stage,
             seconds=60 * minutes * stage.share / shares,
             seed=(index + 1) * 10_000_000 + trainer.clips,
-            log=log,
+            log=log.of(stage.name),
             save=lambda index=index: trainer.save(state_file, stages_done=index),
         )
         trainer.save(state_file, stages_done=index + 1)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.save_pretrained(out / "checkpoint")
     typer.echo(f"wrote {out / 'checkpoint'}")
+
+
+if __name__ == "__main__":
+    typer.run(train_command)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .configuration_sata import RGB
 from .errors import TrackingError
+from .modalities import RGB
 
 MEAN, STD = 0.45, 0.225
 MOST_PIXELS = 4096 * 4096

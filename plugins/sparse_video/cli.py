@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 import time
 from collections.abc import Generator, Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from core.cli import forward_command
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -124,37 +125,6 @@ def compare(
             write_json(json, report | {"samples": [_figures(sample) for sample in samples]})
         _clear_progress()
     typer.echo(_table(rows))
-
-
-def _forward(name: str, module: str, function: str, summary: str) -> None:
-    """Register a command that another module defines; that module is imported when the command runs.
-
-    Its options, and so its --help, are read from its signature then: help on the whole stays free of torch.
-    """
-
-    def run(context: typer.Context) -> None:
-        # No relative import here: typer would call this function without a package.
-        package = __package__ or "plugins.sparse_video"
-        path = f"{package}.{module}"
-        try:
-            target = getattr(importlib.import_module(path), function)
-        except ModuleNotFoundError as error:
-            if error.name != path:
-                raise
-            typer.echo(f"error: {name} is not part of this installation: there is no {path}", err=True)
-            raise typer.Exit(2) from None
-        inner = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        inner.command()(target)
-        with _clear_errors():
-            inner(context.args, prog_name=context.command_path)
-
-    settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-    app.command(name, context_settings=settings, help=summary)(run)
-
-
-_forward("bench", "benchmark", "bench_command", "Time dense, sparse and rectified attention at several lengths.")
-_forward("train", "train", "train_command", "Train the small model on videos that this generates.")
-_forward("evaluate", "evaluate", "evaluate_command", "Prompt fidelity and error against dense.")
 
 
 def _load(checkpoint: str, **settings: Any) -> Any:
@@ -354,3 +324,11 @@ def _clear_progress() -> None:
 def _tell_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
     _progress(f"step {step + 1} of {pipeline.num_timesteps}")
     return {}
+
+
+for _name, _target, _summary in (
+    ("bench", "benchmark:bench_command", "Time dense, sparse and rectified attention at several lengths."),
+    ("train", "train:train_command", "Train the small model on videos that this generates."),
+    ("evaluate", "evaluate:evaluate_command", "Prompt fidelity and error against dense."),
+):
+    forward_command(app, _name, f"plugins.sparse_video.{_target}", _summary, _clear_errors)

@@ -23,6 +23,8 @@ from core.runs import collect_versions
 from .checker import Verdict, check_clip, summarise
 from .cli import seed_range
 from .compare import METHODS, RECTIFY, Variant, attention_errors
+from .evaluate_passes import BLOCK_SIZES, evaluate_passes
+from .evaluate_passes import as_markdown as passes_as_markdown
 from .metrics import psnr, ssim
 from .scenes import Scene, describe, render, sample_scene
 
@@ -39,6 +41,7 @@ def evaluate_command(
     ] = ",".join(METHODS),
     steps: Annotated[int | None, typer.Option(help="Denoising steps; none: the checkpoint's own.")] = None,
     captured: Annotated[int, typer.Option(help="Prompts on which every attention call is compared; 0: none.")] = 1,
+    passes: Annotated[int, typer.Option(help="Prompts on which every pass is compared, by block size; 0: none.")] = 2,
     json: Annotated[Path | None, typer.Option(help="Write the figures here too.")] = None,
 ) -> None:
     """Prompt fidelity, and error against dense, on prompts that training has never seen."""
@@ -60,6 +63,9 @@ def evaluate_command(
     report |= evaluate_clips(pipeline, numbers, chosen, density=density, steps=steps)
     if captured:
         report["attention"] = evaluate_attention(pipeline, numbers[:captured], steps=steps)
+    if passes:
+        prompts = {seed: describe(held_out_scene(pipeline, seed)) for seed in numbers[:passes]}
+        report["passes"] = evaluate_passes(pipeline, prompts, density=density, steps=steps, block_sizes=BLOCK_SIZES)
     typer.echo(as_markdown(report))
     if json is not None:
         write_json(json, report)
@@ -218,4 +224,6 @@ def as_markdown(report: dict[str, Any]) -> str:
                 f"| {row['density']:g} | {row['pairs']} | {100 * row['rectified_below_sparse']:.0f} % | "
                 f"{row['median_sparse']:.3f} | {row['median_rectified']:.3f} | {row['median_centroid']:.3f} |"
             )
+    if "passes" in report:
+        lines += ["", passes_as_markdown(report["passes"])]
     return "\n".join(lines)

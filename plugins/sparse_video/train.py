@@ -230,3 +230,7 @@ def save_checkpoint(
         file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     record = {"versions": collect_versions(), "saved": datetime.now(UTC).isoformat(timespec="seconds"), "curve": curve}
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(train_command)

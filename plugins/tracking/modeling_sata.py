@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
+from transformers.utils import ModelOutput
 
 from .boxes import region_features
 from .configuration_sata import SataConfig
@@ -56,12 +58,34 @@ class Embedded:
         return torch.cat([self.fine[:, None], self.queries], 1)
 
 
+@dataclass
+class SataOutput(ModelOutput):
+    """What `SataModel.forward` makes of B frames; h and w are a quarter of theirs.
+
+    Attributes:
+        logits: [B, 1, h, w], how likely the middle of an instance is in each cell.
+        sides: [B, 4, h, w], from there to its left, upper, right and lower edge, in units of the frame's sides.
+        feature_maps: F^A, [B, d, H/4, W/4] ... [B, d, H/32, W/32].
+        mask_features: [B, 32, H/2, W/2], what masks are drawn on.
+    """
+
+    logits: torch.Tensor | None = None
+    sides: torch.Tensor | None = None
+    feature_maps: tuple[torch.Tensor, ...] | None = None
+    mask_features: torch.Tensor | None = None
+
+
 class SataPreTrainedModel(PreTrainedModel):
     config_class = SataConfig
     base_model_prefix = "sata"
     main_input_name = "pixel_values"
     input_modalities = ["video"]  # noqa: RUF012
     _supports_sdpa = True
+    # Half precision is the encoder's, where nearly all of the work is; boxes and matching need more digits.
+    _keep_in_fp32_modules_strict = [  # noqa: RUF012
+        "neck", "stem", "sharpen", "blur", "detection", "decoder", "candidates", "tracklets", "signature",
+        "temperature", "dustbin",
+    ]  # fmt: skip
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -128,6 +152,39 @@ class SataModel(SataPreTrainedModel):
         self.dustbin = nn.Parameter(torch.tensor(FIRST_DUSTBIN))
         self.post_init()
 
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; shared experts stay frozen, which loading a checkpoint makes them forget."""
+        super().train(mode)
+        if self.config.use_experts:
+            for block in self.encoder.trunk.blocks:
+                block.mlp.shared.requires_grad_(False)
+        return self
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        auxiliary_values: torch.Tensor | None = None,
+        modality_ids: torch.Tensor | None = None,
+        first_modality_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> SataOutput:
+        """Detection maps and features of what `SataImageProcessor` makes of frames; videos go through a session."""
+        features = self.features(pixel_values, auxiliary_values, modality_ids, first_modality_ids)
+        logits, sides = self.detection(features.fused[0])
+        return SataOutput(logits, sides, tuple(features.fused), features.fine)
+
+    def features(
+        self,
+        pixel_values: torch.Tensor,
+        auxiliary_values: torch.Tensor | None = None,
+        modality_ids: torch.Tensor | None = None,
+        first_modality_ids: torch.Tensor | None = None,
+    ) -> Features:
+        """`encode` of what `SataImageProcessor` makes; without auxiliary values one sensor stands alone."""
+        paired = auxiliary_values is not None
+        other = pixel_values if auxiliary_values is None else auxiliary_values
+        return self.encode(pixel_values, other, modality_ids, paired=paired, first=first_modality_ids)
+
     def encode(
         self,
         rgb: torch.Tensor,
@@ -149,7 +206,9 @@ class SataModel(SataPreTrainedModel):
         if not paired and modality is None:
             modality = torch.full((len(rgb),), RGB, device=rgb.device)
         routing = Routing(modality, paired, first)
-        fused = self.neck(self.encoder(rgb, other, routing))
+        precision = self.encoder.mask_token.dtype
+        maps = self.encoder(rgb.to(precision), other.to(precision), routing)
+        fused = self.neck([unified.to(self.stem.weight.dtype) for unified in maps])
         stem = functional.gelu(self.stem(rgb)) + functional.gelu(self.stem(other) if paired else self.stem(rgb))
         up = functional.interpolate(self.blur(fused[0]), stem.shape[2:], mode="bilinear", align_corners=False)
         return Features(fused, self.sharpen(stem) + up, routing)
@@ -183,3 +242,10 @@ class SataModel(SataPreTrainedModel):
     def mask_prompt(self, masks: torch.Tensor, features: Features) -> torch.Tensor:
         """Masks [n, H, W] as the decoder is prompted with them."""
         return resized_masks(masks, *features.fused[DECODER_SCALE].shape[2:])
+
+
+# `exist_ok` because copies of this module that trust_remote_code makes register anew.
+SataConfig.register_for_auto_class()
+SataModel.register_for_auto_class("AutoModel")
+AutoConfig.register(SataConfig.model_type, SataConfig, exist_ok=True)
+AutoModel.register(SataConfig, SataModel, exist_ok=True)

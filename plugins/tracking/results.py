@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from .errors import TrackingError
-
-if TYPE_CHECKING:
-    import supervision
 
 Task = Literal["sot", "vos", "mot", "mots"]
 TASKS: tuple[str, ...] = get_args(Task)
@@ -114,7 +111,7 @@ class FrameInstances:
         changed = (masks != self.masks).any((1, 2))
         return replace(self, masks=masks, xyxy=np.where(changed[:, None], masks_to_boxes(masks), self.xyxy))
 
-    def to_supervision(self) -> supervision.Detections:
+    def to_supervision(self) -> Any:
         """A copy as `supervision.Detections`, for its annotators; ids are its tracker ids, `stale` is in its data."""
         try:
             from supervision import Detections

@@ -5,8 +5,11 @@ All four tasks are the same loop and end in the same instances (section 3.1). Me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import InitVar, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +18,14 @@ from torch.nn import functional
 from .boxes import boxes_of_masks
 from .decoder import Decoded
 from .errors import TrackingError
+from .image_processing_sata import LONGEST, SataImageProcessor
 from .matching import assign
 from .modeling_sata import Embedded, Features, SataModel
 from .prompts import Prompts
 from .results import TASKS, FrameInstances
+from .session_prompts import PROMPTED, Prompt, checked_box, checked_mask, checked_points
 from .tracklets import Tracklet, banks
-from .views import make_view
 
-PROMPTED = ("sot", "vos")
 SAME_MASK = 0.7  # IoU from which two candidates are one
 FIRST_AUTOMATIC_ID = 1
 
@@ -47,42 +50,48 @@ class Candidates:
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """What the caller drew: one of a box (pixels), a mask (bool [H, W]) and points ([p, 2] pixels, labels [p])."""
-
-    id: int
-    box: tuple[float, float, float, float] | None = None
-    mask: np.ndarray | None = None
-    points: np.ndarray | None = None
-    labels: np.ndarray | None = None
-
-
 @dataclass
 class SataSession:
     """Start one with `SataPipeline.start_session`.
 
     Attributes:
         task: "sot", "vos", "mot" or "mots".
-        longest: the longer side at which frames are looked at, in pixels.
+        longest: the longer side at which frames are looked at, in pixels; where there is no `image_processor`.
         frame: the number of the next frame, from 0.
         size: height and width of the video; unknown before the first frame.
         tracklets: by id, what is being tracked.
+        prompts: those whose frame has not come yet.
+        modalities: the sensors that are looked at; all where None.
+        image_processor: makes tensors of frames.
+        lock: held while the model runs; sessions that share a model share it, for its experts note what they do.
+        experts: per block, {"common": [experts], modality: [experts]}, how often each expert was selected so far.
     """
 
     model: SataModel
     task: str
-    longest: int = 128
+    longest: InitVar[int] = LONGEST
     frame: int = 0
     size: tuple[int, int] | None = None
     tracklets: dict[int, Tracklet] = field(default_factory=dict)
     prompts: list[Prompt] = field(default_factory=list)
     used: set[int] = field(default_factory=set)
     last: FrameInstances | None = None
+    modalities: tuple[str, ...] | None = None
+    image_processor: Any = None
+    lock: AbstractContextManager[Any] = field(default_factory=threading.Lock)
+    experts: list[dict[str, torch.Tensor]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, longest: int) -> None:
         if self.task not in TASKS:
             raise TrackingError(f"unknown task {self.task!r}: choose {', '.join(TASKS)}")
+        known = tuple(self.model.config.modalities)
+        if self.modalities is not None:
+            self.modalities = checked_modalities(self.modalities, known)
+        if self.image_processor is None:
+            stride = self.model.encoder.stride
+            self.image_processor = SataImageProcessor(
+                size={"longest_edge": longest}, size_divisor=stride, modalities=known
+            )
 
     def add_prompt(
         self,
@@ -92,35 +101,42 @@ class SataSession:
         mask: np.ndarray | None = None,
         points: np.ndarray | None = None,
         labels: np.ndarray | None = None,
+        frame: int | None = None,
     ) -> int:
-        """Ask for an object from the next frame on; returns that frame's number.
+        """Ask for an object from a frame on; returns that frame's number.
 
         Args:
             id: comes back verbatim in every result.
             box: (x0, y0, x1, y1) in pixels. mask: bool [H, W]. points: [p, 2] (x, y) in pixels with `labels` [p], 1 on
                 the object and 0 beside it. One of the three.
+            frame: on which it was drawn, the next one unless given, or a later one. If no sensor gives anything then,
+                the object is looked for in the first frame in which one does.
 
         Raises:
-            TrackingError: none or several of them, an id that is in use, a box outside the frame or without area.
+            TrackingError: none or several of them, an id that is in use, a frame that is over, a box outside the frame
+                or without area (once the size of the frames is known).
         """
-        given = [name for name, value in (("box", box), ("mask", mask), ("points", points)) if value is not None]
-        if len(given) != 1:
-            raise TrackingError(f"a prompt is a box, a mask or points; {' and '.join(given) or 'none'} was given")
-        if isinstance(id, bool) or not isinstance(id, int | np.integer) or id < 0:
-            raise TrackingError(f"id {id!r} is not a whole number from 0 on")
-        if int(id) in self.used:
+        prompt = Prompt(id, self.frame if frame is None else frame, box, mask, points, labels)
+        if prompt.frame < self.frame:
+            raise TrackingError(
+                f"frame {prompt.frame} is over, the next one is {self.frame}: prompt for that one or a later one"
+            )
+        if prompt.id in self.used:
             raise TrackingError(f"id {id} is in use or was: choose another one")
-        self.prompts.append(Prompt(int(id), box, mask, points, labels))
-        self.used.add(int(id))
-        return self.frame
+        if self.size is not None:
+            prompt.check(*self.size)
+        self.prompts.append(prompt)
+        self.used.add(prompt.id)
+        return prompt.frame
 
     def remove(self, id: int) -> None:
-        """Forget an object; its id is not used again."""
-        if id not in self.tracklets:
+        """Forget an object, or a prompt whose frame has not come yet; its id is not used again."""
+        waiting = [prompt for prompt in self.prompts if prompt.id != id]
+        if id not in self.tracklets and len(waiting) == len(self.prompts):
             raise TrackingError(f"no object {id} is being tracked: {sorted(self.tracklets) or 'none'} are")
-        del self.tracklets[id]
+        self.prompts = waiting
+        self.tracklets.pop(id, None)
 
-    @torch.inference_mode()
     def step(self, frames: Mapping[str, np.ndarray | None]) -> FrameInstances:
         """Track through one more frame.
 
@@ -129,36 +145,43 @@ class SataSession:
                 last result is held and marked stale.
 
         Raises:
-            TrackingError: for a frame that is not one, or a size that changed.
+            TrackingError: for a frame that is not one, or a size that changed; the session stays as it was.
         """
-        modalities = tuple(self.model.config.modalities)
-        view, size = make_view(frames, modalities, self.longest, self.model.encoder.stride)
-        if view is None:
+        checked_modalities(frames, tuple(self.model.config.modalities))
+        chosen = {name: frame for name, frame in frames.items() if self.modalities is None or name in self.modalities}
+        if all(frame is None for frame in chosen.values()):
             return self.held()
-        if self.size not in (None, size):
-            raise TrackingError(f"frame {self.frame} is {size}, those before were {self.size}: resize it")
-        self.size = size
-        device = self.model.device
-        features = self.model.encode(
-            view.first.to(device),
-            view.other.to(device),
-            view.modality.to(device),
-            paired=view.paired,
-            first=view.first_modality.to(device),
-        )
-        self.follow(features)
-        self.begin_prompted(features)
+        inputs = self.image_processor(chosen)
+        height, width = inputs.pop("original_sizes")[0].tolist()
+        if self.size not in (None, (height, width)):
+            raise TrackingError(f"frame {self.frame} is {(height, width)}, those before were {self.size}: resize it")
+        for prompt in self.prompts:
+            prompt.check(height, width)
+        self.size = height, width
+        with self.lock, torch.inference_mode():
+            features = self.model.features(**inputs.to(self.model.device))
+            self.count_experts(features)
+            self.follow(features)
+            self.begin_prompted(features)
         self.frame += 1
         self.last = self.instances()
         return self.last
 
     def held(self) -> FrameInstances:
         """The last result once more, marked stale, where no sensor gave anything."""
-        self.frame += 1
         if self.last is None:
-            raise TrackingError("the first frame has no sensor at all: start where there is one")
-        last = self.last
+            raise TrackingError(f"frame {self.frame}, the first one, has no sensor at all: start where there is one")
+        self.frame += 1
+        last = self.last.select(self.tracklets)
         return FrameInstances(last.ids, last.xyxy, last.masks, last.scores, np.ones(len(last), bool))
+
+    def count_experts(self, features: Features) -> None:
+        """Add what the experts of this frame were selected for."""
+        loads = features.routing.loads
+        self.experts = self.experts or [{} for _ in loads]
+        for total, load in zip(self.experts, loads, strict=True):
+            for name, selected in load.items():
+                total[name] = total[name] + selected if name in total else selected
 
     def follow(self, features: Features) -> None:
         """Candidates, their embeddings, the matching, and what comes of it."""
@@ -228,21 +251,26 @@ class SataSession:
 
     def begin_prompted(self, features: Features) -> None:
         """Objects that the caller asked for from this frame on."""
-        for prompt in self.prompts:
-            decoded = self.model.decode(features, self.drawn(prompt, features))
-            candidates = candidates_of(decoded, 0.0, every_mask=False)
+        due = [prompt for prompt in self.prompts if prompt.frame <= self.frame]
+        for prompt in due:
+            drawn = self.drawn(prompt, features)
+            candidates = candidates_of(self.model.decode(features, drawn), 0.0, every_mask=False)
             if prompt.mask is not None:
                 candidates = self.as_drawn(prompt.mask, candidates)
+            elif not bool((candidates.masks > 0.5).any()):  # the decoder sees nothing there: the drawn box stands
+                candidates = replace(candidates, boxes=drawn.boxes)
             source = torch.zeros(1, dtype=torch.int64, device=candidates.boxes.device)
             embedded = self.model.embed(features, candidates.boxes, candidates.masks, source)
             self.begin(prompt.id, candidates, embedded, 0)
-        self.prompts.clear()
+        self.prompts = [prompt for prompt in self.prompts if prompt not in due]
 
     def as_drawn(self, mask: np.ndarray, candidates: Candidates) -> Candidates:
         """The caller's own mask in the place of the decoder's."""
-        drawn = torch.from_numpy(mask)[None, None].float().to(candidates.masks.device)
-        small = functional.interpolate(drawn, candidates.masks.shape[1:], mode="area")[:, 0]
-        return Candidates(boxes_of_masks(small > 0.5), small, candidates.scores, candidates.detected)
+        drawn = torch.from_numpy(mask)[None].to(candidates.masks.device)
+        small = functional.interpolate(drawn[None].float(), candidates.masks.shape[1:], mode="area")[0]
+        if not bool((small > 0.5).any()):  # thinner than a pixel of the masks
+            small = (small > 0).float()
+        return Candidates(boxes_of_masks(drawn), small, candidates.scores, candidates.detected)
 
     def drawn(self, prompt: Prompt, features: Features) -> Prompts:
         """A prompt in units of the frame's sides, checked against the frame."""
@@ -289,6 +317,17 @@ class SataSession:
         )
 
 
+def checked_modalities(names: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of sensors, each known and given once, in the order given; at least one."""
+    found = (names,) if isinstance(names, str) else tuple(names)
+    unknown = [name for name in found if name not in known]
+    if unknown:
+        raise TrackingError(f"unknown modality {str(unknown[0])[:40]!r}: name {', '.join(known)}")
+    if len(set(found)) < len(found):
+        raise TrackingError(f"modalities names {', '.join(found)}: name each once")
+    return found
+
+
 def candidates_of(decoded: Decoded, threshold: float, *, every_mask: bool) -> Candidates:
     """The decoder's masks as candidates: those of what is there and whose affinity is above the threshold."""
     count = decoded.masks.shape[1] if every_mask else 1
@@ -322,46 +361,3 @@ def distinct(candidates: Candidates) -> Candidates:
             kept.append(row)
     rows = torch.tensor(kept, dtype=torch.int64, device=candidates.boxes.device)
     return Candidates(candidates.boxes, candidates.masks, scores, detected).take(rows)
-
-
-def checked_box(box: tuple[float, ...], height: int, width: int) -> tuple[float, ...]:
-    """A box in pixels, cut to the frame."""
-    values = tuple(float(value) for value in box)
-    if len(values) != 4 or not all(np.isfinite(values)):
-        raise TrackingError(f"box {box!r} is not four numbers: give x0, y0, x1, y1 in pixels")
-    x0, y0, x1, y1 = (
-        max(0.0, values[0]),
-        max(0.0, values[1]),
-        min(float(width), values[2]),
-        min(float(height), values[3]),
-    )
-    if x1 - x0 < 1 or y1 - y0 < 1:
-        raise TrackingError(
-            f"box {values} has no area inside the frame of {width} x {height}: give x0 < x1 and y0 < y1 within it"
-        )
-    return x0, y0, x1, y1
-
-
-def checked_points(
-    points: np.ndarray, labels: np.ndarray | None, height: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points float32 [p, 2] inside the frame and labels int64 [p], at least one of them on the object."""
-    at = np.asarray(points, np.float32)
-    marks = np.ones(len(at), np.int64) if labels is None else np.asarray(labels, np.int64)
-    if at.ndim != 2 or at.shape[1:] != (2,) or len(at) != len(marks) or not np.isfinite(at).all():
-        raise TrackingError(f"points are {at.shape} with {len(marks)} labels: give [p, 2] pixels (x, y) and p labels")
-    if not np.isin(marks, (0, 1)).all() or not (marks == 1).any():
-        raise TrackingError("labels are 1 (on the object) or 0 (beside it), with at least one 1")
-    if (at < 0).any() or (at[:, 0] > width).any() or (at[:, 1] > height).any():
-        raise TrackingError(f"a point lies outside the frame of {width} x {height} pixels")
-    return at, marks
-
-
-def checked_mask(mask: np.ndarray | None, height: int, width: int) -> np.ndarray:
-    """A mask bool [H, W] of the frame's size that is not empty."""
-    found = np.asarray(mask)
-    if found.shape != (height, width) or found.dtype != np.bool_:
-        raise TrackingError(f"mask is {found.dtype} {list(found.shape)}: give bool [{height}, {width}], as the frame")
-    if not found.any():
-        raise TrackingError("mask is empty: mark at least one pixel of the object")
-    return found

@@ -1,7 +1,8 @@
 """Training of the small checkpoint on generated scenes, in the paper's two stages.
 
 Stage one trains plain feed-forward layers; stage two freezes them as shared experts and adds the mixture (section 3.5).
-Resumable: run it again to go on.
+Resumable: run it again to go on. On several cores or accelerators, one process each:
+`accelerate launch --cpu --num_processes 2 -m plugins.tracking.train --minutes 60`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from .modeling_sata import SataModel
 from .rollout import rollout_losses
 
 DEFAULT_FOLDER = Path(".cache/sata-tiny")
+PROCESS_SEEDS = 1_000_000  # apart; a stage has ten million
+SIDE = 128  # at which frames are looked at
 SAVE_SECONDS = 120
 LOG_STEPS = 25
 
@@ -52,7 +55,7 @@ class Stage:
 STAGES = (
     Stage("detection", 0.3, False, 8, 2, 96, (1.5e-3, 1e-3)),
     Stage("mixture", 0.35, True, 6, 3, 96, (1e-3, 6e-4), own_boxes=0.3),
-    Stage("roll-out", 0.35, True, 3, 4, 128, (6e-4, 3e-5), own_boxes=0.8),
+    Stage("roll-out", 0.35, True, 3, 4, SIDE, (6e-4, 3e-5), own_boxes=0.8),
 )
 
 
@@ -99,31 +102,52 @@ class Trainer:
         decayed = [value for value in model.parameters() if value.ndim > 1]
         rest = [value for value in model.parameters() if value.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
-        self.model, self.optimiser = accelerator.prepare(model, torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98)))
-        self.generator = torch.Generator().manual_seed(0)
+        # Not wrapped for several processes: losses call the model's parts, and a wrapper would only see `forward`.
+        self.model = model.to(accelerator.device)
+        self.optimiser = accelerator.prepare(torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98)))
+        self.generator = torch.Generator().manual_seed(accelerator.process_index)
         self.step, self.clips, self.seconds = 0, 0, 0.0
 
     def train_step(self, batch: ClipBatch, rate: float, own_boxes: float) -> dict[str, float]:
         """One step; the losses by name. L_CM takes part in every second step, for its second pass."""
         began = time.perf_counter()
-        model = self.accelerator.unwrap_model(self.model)
-        complementary = model.config.use_experts and self.step % 2 == 0
-        losses = rollout_losses(model, batch, self.generator, own_boxes=own_boxes, complementary=complementary)
+        complementary = self.model.config.use_experts and self.step % 2 == 0
+        losses = rollout_losses(self.model, batch, self.generator, own_boxes=own_boxes, complementary=complementary)
         self.accelerator.backward(losses["total"])
+        self.share_gradients()
         self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        self.clips += len(batch.rgb) // batch.frames
+        self.clips += len(batch.rgb) // batch.frames * self.accelerator.num_processes
         self.seconds += time.perf_counter() - began
         return {name: float(value.detach()) for name, value in losses.items()}
 
+    def share_gradients(self) -> None:
+        """Every process takes the mean of all; a parameter without a gradient counts as zero."""
+        if self.accelerator.num_processes == 1:
+            return
+        trained = [value for value in self.model.parameters() if value.requires_grad]
+        parts = [torch.zeros_like(value) if value.grad is None else value.grad for value in trained]
+        flat = torch.cat([part.flatten() for part in parts])
+        shared = self.accelerator.reduce(flat, "mean").split([part.numel() for part in parts])
+        for value, gradient in zip(trained, shared, strict=True):
+            value.grad = gradient.view_as(value)
+
+    def agreed(self, value: float) -> float:
+        """The mean over all processes, so that they take the same steps."""
+        if self.accelerator.num_processes == 1:
+            return value
+        return float(self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), "mean"))
+
     def save(self, file: Path, **more: Any) -> None:
-        """Everything needed to go on, written whole or not at all."""
+        """Everything needed to go on, written whole or not at all, by the first process."""
+        if not self.accelerator.is_main_process:
+            return
         state = {
-            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "counts": {"step": self.step, "clips": self.clips, "seconds": self.seconds},
@@ -133,10 +157,12 @@ class Trainer:
     def load(self, file: Path) -> dict[str, Any]:
         """Go on from a saved state; returns it."""
         state = torch.load(file, weights_only=True)
-        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.step, self.clips, self.seconds = (state["counts"][name] for name in ("step", "clips", "seconds"))
+        if not self.accelerator.is_main_process:  # what was saved is the first one's
+            self.generator.manual_seed(self.step * self.accelerator.num_processes + self.accelerator.process_index)
         return state
 
 
@@ -150,20 +176,20 @@ def train_stage(
     save: Callable[[], None],
 ) -> None:
     """Train for that long; `log` is given rows of means, `save` is called now and then."""
-    trainer.accelerator.unwrap_model(trainer.model).config.use_experts = stage.experts
+    trainer.model.config.use_experts = stage.experts
     batches = iter(DataLoader(Clips(stage, seed), batch_size=None, num_workers=1, prefetch_factor=4))
     began = saved = time.monotonic()
     sums: dict[str, list[float]] = {}
-    while (done := (time.monotonic() - began) / seconds) < 1:
+    while (done := trainer.agreed((time.monotonic() - began) / seconds)) < 1:
         first, last = stage.rates
         rate = (first + (last - first) * done) * min(1.0, 0.05 + done / 0.02)
         for name, value in trainer.train_step(next(batches), rate, stage.own_boxes * done).items():
             sums.setdefault(name, []).append(value)
-        if trainer.step % LOG_STEPS == 0:
+        if trainer.step % LOG_STEPS == 0 and trainer.accelerator.is_main_process:
             means = {name: round(sum(values) / len(values), 4) for name, values in sums.items()}
             counts = {"step": trainer.step, "clips": trainer.clips, "seconds": round(trainer.seconds)}
             log(counts | means)
-            sums = {}
+            sums.clear()
         if time.monotonic() - saved > SAVE_SECONDS:
             save()
             saved = time.monotonic()
@@ -194,14 +220,23 @@ def train_command(
             trainer,
             stage,
             seconds=60 * minutes * stage.share / shares,
-            seed=(index + 1) * 10_000_000 + trainer.clips,
+            seed=(index + 1) * 10_000_000 + trainer.clips + trainer.accelerator.process_index * PROCESS_SEEDS,
             log=log.of(stage.name),
             save=lambda index=index: trainer.save(state_file, stages_done=index),
         )
         trainer.save(state_file, stages_done=index + 1)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    model.save_pretrained(out / "checkpoint")
-    typer.echo(f"wrote {out / 'checkpoint'}")
+    if trainer.accelerator.is_main_process:
+        save_checkpoint(out / "checkpoint", trainer.model)
+        typer.echo(f"wrote {out / 'checkpoint'}")
+
+
+def save_checkpoint(folder: Path, model: SataModel) -> None:
+    """Write the pipeline as the Hub gets it: weights, settings, processor and code."""
+    from .pipeline_sata import SataPipeline
+    from .processing_sata import SataProcessor
+
+    processor = SataProcessor.for_model(model.eval(), size={"longest_edge": SIDE})
+    SataPipeline(model, processor).save_pretrained(folder)
 
 
 if __name__ == "__main__":

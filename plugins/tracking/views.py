@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from .modalities import RGB
 
 MEAN, STD = 0.45, 0.225
 MOST_PIXELS = 4096 * 4096
+
+Channels = float | Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,11 @@ class View:
     paired: bool
 
 
-def normalised(frames: np.ndarray) -> torch.Tensor:
-    """uint8 [T, H, W, 3] to what the model takes, float [T, 3, H, W]."""
-    return (torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
+def normalised(frames: np.ndarray, mean: Channels = MEAN, std: Channels = STD) -> torch.Tensor:
+    """uint8 [T, H, W, 3] to what the model takes, float [T, 3, H, W]; `mean` and `std` of 0..1, or one per channel."""
+    values = torch.from_numpy(np.require(frames, requirements=["C", "W"])).permute(0, 3, 1, 2).float() / 255
+    centre, spread = (torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1) for value in (mean, std))
+    return (values - centre) / spread
 
 
 def checked_frame(name: str, frame: np.ndarray, modalities: tuple[str, ...]) -> np.ndarray:
@@ -62,7 +66,12 @@ def model_size(height: int, width: int, longest: int, stride: int) -> tuple[int,
 
 
 def make_view(
-    frames: Mapping[str, np.ndarray | None], modalities: tuple[str, ...], longest: int, stride: int
+    frames: Mapping[str, np.ndarray | None],
+    modalities: tuple[str, ...],
+    longest: int,
+    stride: int,
+    mean: Channels = MEAN,
+    std: Channels = STD,
 ) -> tuple[View | None, tuple[int, int]]:
     """The view of one frame and the frame's size (height, width); no view where every sensor is missing.
 
@@ -83,7 +92,7 @@ def make_view(
     size = model_size(height, width, longest, stride)
     others = [name for name in modalities[1:] if name in present]
     names = [modalities[RGB], others[0]] if modalities[RGB] in present and others else [next(iter(others or present))]
-    streams = [resized(normalised(present[name][None]), size) for name in names]
+    streams = [resized(normalised(present[name][None], mean, std), size) for name in names]
     places = [torch.tensor([modalities.index(name)]) for name in names]
     return View(streams[0], streams[-1], places[0], places[-1], len(names) == 2), (height, width)
 

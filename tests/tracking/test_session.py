@@ -57,6 +57,28 @@ class TestPrompts:
         assert found.masks is not None
         assert (found.masks[0] == mask).mean() > 0.98
 
+    def test_a_drawn_line_one_pixel_wide_is_not_lost(self, scene):
+        session = start("vos")
+        mask = np.zeros((SIDE, SIDE), bool)
+        mask[20, 12:40] = True
+        session.add_prompt(3, mask=mask)
+        found = session.step(frame(scene, 0))
+        assert found.masks is not None
+        assert found.masks[0, 20, 14:38].all()
+
+    def test_a_drawn_box_stands_where_the_decoder_sees_nothing(self, scene):
+        session = start("sot")
+        decode = session.model.decode
+
+        def nothing(*arguments: Any, **options: Any) -> Any:
+            found = decode(*arguments, **options)
+            return type(found)(found.masks - 1e4, found.affinity, found.presence)
+
+        session.model.decode = nothing
+        session.add_prompt(3, box=(8, 10, 30, 40))
+        found = session.step(frame(scene, 0))
+        assert found.xyxy[0] == pytest.approx([8, 10, 30, 40], abs=1e-3)
+
     def test_an_object_can_come_later_and_go(self, scene):
         session = start("vos")
         session.add_prompt(1, box=(5, 5, 30, 30))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
@@ -156,3 +158,26 @@ class TestTrainer:
         assert (second.step, second.clips) == (3, 6)
         for one, two in zip(straight.model.parameters(), second.model.parameters(), strict=True):
             torch.testing.assert_close(one, two)
+
+    def test_processes_step_by_the_mean_of_their_gradients(self, batch):
+        trainer = Trainer(tiny_model().train(), Accelerator(cpu=True))
+        others = {"value": torch.zeros(())}
+
+        class Two:
+            """An accelerator of two processes, the other of which has gradients of `others` everywhere."""
+
+            num_processes, device = 2, torch.device("cpu")
+
+            def reduce(self, tensor: torch.Tensor, how: str) -> torch.Tensor:
+                assert how == "mean"
+                return (tensor + others["value"]) / 2
+
+        first, *rest = [value for value in trainer.model.parameters() if value.requires_grad]
+        first.grad = torch.ones_like(first)
+        others["value"] = torch.tensor(3.0)
+        trainer.accelerator = cast(Any, Two())
+        trainer.share_gradients()
+        assert torch.equal(first.grad, torch.full_like(first, 2.0))
+        assert all(torch.equal(value.grad, torch.full_like(value, 1.5)) for value in rest if value.grad is not None)
+        assert all(value.grad is not None for value in rest)
+        assert trainer.agreed(0.5) == 1.75

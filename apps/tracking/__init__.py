@@ -1,0 +1,5 @@
+"""The tracking page."""
+
+from apps.tracking.page import build_page
+
+__all__ = ["build_page"]

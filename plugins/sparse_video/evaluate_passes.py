@@ -7,7 +7,7 @@ be seen without the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
@@ -44,7 +44,7 @@ class Pass:
 
 
 @contextmanager
-def recorded(transformer: torch.nn.Module) -> Iterator[list[Pass]]:
+def recorded(transformer: torch.nn.Module) -> Generator[list[Pass]]:
     """Every pass of the transformer inside the block, in order."""
     passes: list[Pass] = []
 

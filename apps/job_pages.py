@@ -58,6 +58,16 @@ def find_job(slug: str, job_id: str) -> Job:
     return job
 
 
+def job_file(slug: str, job_id: str, name: str) -> str:
+    """Where a file of a job of this page lies; a message for people where there is none of that name."""
+    files = {path.name: path for path in find_job(slug, job_id).artefacts}
+    if name not in files:
+        raise gr.Error(
+            f"This job has no such file: choose one of {', '.join(files) or 'none yet'}.", print_exception=False
+        )
+    return str(files[name])
+
+
 def stop_job(slug: str, job_id: str) -> str:
     """Stop a job of this page; its status."""
     find_job(slug, job_id)

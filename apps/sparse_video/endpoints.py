@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import gradio as gr
-
-from apps.job_pages import find_job, job_state, shown_errors, stop_job
+from apps.job_pages import find_job, job_file, job_state, shown_errors, stop_job
 from apps.sparse_video.work import SLUG, Request, submit
 
 Method = Literal["dense", "sparse", "rectified", "centroid"]
@@ -92,12 +90,7 @@ def sparse_video_file(job_id: str, name: str) -> str:
     Returns:
         The file.
     """
-    files = {path.name: path for path in find_job(SLUG, job_id).artefacts}
-    if name not in files:
-        raise gr.Error(
-            f"This job has no such file: choose one of {', '.join(files) or 'none yet'}.", print_exception=False
-        )
-    return str(files[name])
+    return job_file(SLUG, job_id, name)
 
 
 def sparse_video_stop(job_id: str) -> str:

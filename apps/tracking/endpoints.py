@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from apps.job_pages import find_job, job_state, shown_errors, stop_job
+from apps.job_pages import find_job, job_file, job_state, shown_errors, stop_job
 from apps.tracking.request import FRAMES, SEED, SENSORS, SIDE, Request, SceneChoice
 from apps.tracking.switches import default_switches
 from apps.tracking.work import SLUG, submit
@@ -93,12 +93,7 @@ def tracking_file(job_id: str, name: str) -> str:
     Returns:
         The file.
     """
-    files = {path.name: path for path in find_job(SLUG, job_id).artefacts}
-    if name not in files:
-        raise gr.Error(
-            f"This job has no such file: choose one of {', '.join(files) or 'none yet'}.", print_exception=False
-        )
-    return str(files[name])
+    return job_file(SLUG, job_id, name)
 
 
 def tracking_stop(job_id: str) -> str:

@@ -41,7 +41,9 @@ def evaluate_command(
     ] = ",".join(METHODS),
     steps: Annotated[int | None, typer.Option(help="Denoising steps; none: the checkpoint's own.")] = None,
     captured: Annotated[int, typer.Option(help="Prompts on which every attention call is compared; 0: none.")] = 1,
-    passes: Annotated[int, typer.Option(help="Prompts on which every pass is compared, by block size; 0: none.")] = 2,
+    passes: Annotated[
+        int, typer.Option(help="Prompts on which every pass is compared, by block size; minutes each.")
+    ] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the figures here too.")] = None,
 ) -> None:
     """Prompt fidelity, and error against dense, on prompts that training has never seen."""
@@ -60,15 +62,21 @@ def evaluate_command(
         "date": date.today().isoformat(),
         "versions": collect_versions(),
     }
-    report |= evaluate_clips(pipeline, numbers, chosen, density=density, steps=steps)
+
+    def keep(part: dict[str, Any]) -> None:
+        """Each part is written as it is done: the clips alone take a quarter of an hour."""
+        report.update(part)
+        if json is not None:
+            write_json(json, report)
+
+    keep(evaluate_clips(pipeline, numbers, chosen, density=density, steps=steps))
     if captured:
-        report["attention"] = evaluate_attention(pipeline, numbers[:captured], steps=steps)
+        keep({"attention": evaluate_attention(pipeline, numbers[:captured], steps=steps)})
     if passes:
         prompts = {seed: describe(held_out_scene(pipeline, seed)) for seed in numbers[:passes]}
-        report["passes"] = evaluate_passes(pipeline, prompts, density=density, steps=steps, block_sizes=BLOCK_SIZES)
+        found = evaluate_passes(pipeline, prompts, density=density, steps=steps, block_sizes=BLOCK_SIZES)
+        keep({"passes": found})
     typer.echo(as_markdown(report))
-    if json is not None:
-        write_json(json, report)
 
 
 def held_out_scene(pipeline: Any, seed: int) -> Scene:

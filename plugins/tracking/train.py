@@ -1,7 +1,7 @@
 """Training of the small checkpoint on generated scenes, in the paper's two stages.
 
 Stage one trains plain feed-forward layers; stage two freezes them as shared experts and adds the mixture (section 3.5).
-Resumable: run it again to go on. On several cores or accelerators, one process each:
+Resumable: run it again to go on. On the CPU, with one process for each of several cores:
 `accelerate launch --cpu --num_processes 2 -m plugins.tracking.train --minutes 60`.
 """
 
@@ -24,6 +24,8 @@ from core.training import TrainingLog, save_state
 from .clips import ClipBatch, clip_batch
 from .configuration_sata import SataConfig
 from .modeling_sata import SataModel
+from .pipeline_sata import SataPipeline
+from .processing_sata import SataProcessor
 from .rollout import rollout_losses
 
 DEFAULT_FOLDER = Path(".cache/sata-tiny")
@@ -212,7 +214,7 @@ def train_command(
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     state_file, log = out / "state.pt", TrainingLog(out / "log.jsonl")
-    trainer = Trainer(SataModel(tiny_config()), Accelerator())
+    trainer = Trainer(SataModel(tiny_config()), Accelerator(cpu=True))
     done = trainer.load(state_file)["stages_done"] if state_file.exists() else 0
     shares = sum(stage.share for stage in STAGES[done:])
     for index, stage in enumerate(STAGES[done:], done):
@@ -232,9 +234,6 @@ def train_command(
 
 def save_checkpoint(folder: Path, model: SataModel) -> None:
     """Write the pipeline as the Hub gets it: weights, settings, processor and code."""
-    from .pipeline_sata import SataPipeline
-    from .processing_sata import SataProcessor
-
     processor = SataProcessor.for_model(model.eval(), size={"longest_edge": SIDE})
     SataPipeline(model, processor).save_pretrained(folder)
 

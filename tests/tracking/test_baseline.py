@@ -152,10 +152,6 @@ class TestSettings:
 
 
 class TestTheLibrary:
-    @pytest.fixture(autouse=True)
-    def library(self):
-        pytest.importorskip("trackers")
-
     def test_its_defaults_are_what_we_say_they_are(self):
         import inspect
 

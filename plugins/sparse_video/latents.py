@@ -17,7 +17,9 @@ from .train_vae import to_model
 
 MAP_LABELS = (*COLOURS, *SHAPES, *MOTIONS)
 GEOMETRY = ("across", "down", "size", "turn's cosine", "turn's sine")
-MAPS = (*MAP_LABELS, *GEOMETRY)
+PLACE = ("frame", "row", "column")
+MAPS = (*MAP_LABELS, *GEOMETRY, *PLACE)
+PLACE_UNIT = 8  # tokens
 SIZE_UNIT = 16  # pixels
 
 
@@ -68,7 +70,8 @@ def token_maps(scene: Scene, size: ClipSize) -> torch.Tensor:
     The first maps, one for each of MAP_LABELS, are the share of the token that shows that colour, shape or motion. The
     others, one for each of GEOMETRY, are that share times: the way from the shape's centre to the token's (in radii),
     the radius (in units of 16 pixels), and the turn of the outline as the cosine and sine of as many times the angle as
-    the shape has corners. Who knows these can draw the token.
+    the shape has corners. Who knows these can draw the token. The last, one for each of PLACE, are how far the token is
+    from the middle of the clip: rotary positions tell distances between tokens only.
     """
     layers = torch.from_numpy(coverage(scene, frames=size.frames, height=size.height, width=size.width))
     cells = per_token(nn.functional.avg_pool2d(layers, 8))
@@ -87,6 +90,9 @@ def token_maps(scene: Scene, size: ClipSize) -> torch.Tensor:
         for name, value in zip(GEOMETRY, (*values, turn.cos() * seen, turn.sin() * seen), strict=True):
             maps[MAPS.index(name)] += layer * value
     maps[: len(MAP_LABELS)].clamp_(0, 1)
+    counts = cells.shape[1:]
+    places = torch.meshgrid(*((torch.arange(n) - (n - 1) / 2) / PLACE_UNIT for n in counts), indexing="ij")
+    maps[-len(PLACE) :] = torch.stack(places)
     return maps
 
 

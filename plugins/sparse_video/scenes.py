@@ -36,6 +36,12 @@ BACKGROUNDS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {  #
     "on a checkered floor": ((112, 114, 118), (92, 94, 98)),
 }
 MAX_SHAPES = 3
+RADIUS = (0.2, 0.16, 0.135)  # of one, two and three shapes
+GROWING_RADIUS, FRONT_RADIUS = 0.11, 0.21
+SPEED, TURN = 0.75, 3.25  # pixels and degrees per frame
+LANES = {1: (0.0,), 2: (-0.7, 0.7), 3: (-0.9, 0.0, 0.9)}  # in shares of the room: the first above or left, ...
+LANE_WIDTH = 0.35
+PLACES = 40  # tries to find a place away from the other shapes, the first half of them in the shape's lane
 HELD_OUT = 8  # one in so many combinations of colour, shape and motion is never trained on
 
 
@@ -139,35 +145,34 @@ def _combination(rng: np.random.Generator, colour: str, role: str, held_out: boo
 
 
 def _place(rng, colour, shape, motion, role, placed, count, frames, height, width, zoom) -> MovingShape:
-    """Put a shape where its whole path stays inside the frame, away from the others if there is room."""
-    best, best_gap = None, -np.inf
-    for _ in range(12):
-        radius = rng.uniform(0.13, 0.19) if count > 1 else rng.uniform(0.14, 0.22)
-        if motion == "grows":
-            radius = rng.uniform(0.09, 0.12)
-        if role == "front":
-            radius = rng.uniform(0.19, 0.23)
-        radius *= zoom
-        speed = rng.uniform(0.6, 0.85) if motion != "rotates" else rng.uniform(2.5, 4.0)
-        candidate = MovingShape(
-            colour, shape, motion, 0.5, 0.5, radius, float(rng.uniform(-15, 15)), float(speed), role == "hidden"
-        )
-        path = shape_path(candidate, frames, height)
-        reach = path.radius.max() * 1.02
-        low = np.array([path.x.min() - 0.5 - reach, path.y.min() - 0.5 - reach])
-        high = np.array([path.x.max() - 0.5 + reach, path.y.max() - 0.5 + reach])
-        room = np.array([width / height, 1.0]) - high
-        start = np.where(room > -low, rng.uniform(np.minimum(-low, room), np.maximum(-low, room)), (room - low) / 2)
+    """Put a shape where its whole path stays inside the frame, away from the others if there is room.
+
+    Along its motion a path is centred in the frame. Across it, each has a lane, the first above or left of the second,
+    and chance decides where in it; where the lanes cross, it may be anywhere.
+    """
+    radius = zoom * (FRONT_RADIUS if role == "front" else GROWING_RADIUS if motion == "grows" else RADIUS[count - 1])
+    speed = TURN if motion == "rotates" else SPEED
+    middle = np.array([0.5 * width / height, 0.5])
+    centred = MovingShape(colour, shape, motion, *middle, radius, 0.0, speed, behind=role == "hidden")
+    path = shape_path(centred, frames, height)
+    track = np.stack([path.x, path.y])
+    offset = (track.min(1) + track.max(1)) / 2 - middle
+    reach = np.ptp(track, axis=1) / 2 + path.radius.max() * 1.02
+    room = np.maximum(middle - reach, 0) * (np.ptp(track, axis=1) == 0)
+    lane = LANES[count][len(placed)] * room
+    best, best_gap = centred, -np.inf
+    for attempt in range(PLACES):
+        in_lane = np.clip(lane + LANE_WIDTH * rng.uniform(-room, room), -room, room)
+        start = middle - offset + (in_lane if attempt < PLACES // 2 else rng.uniform(-room, room))
         if role == "front":  # in the middle of the way of the one that passes behind it
             hidden = shape_path(placed[0], frames, height)
             start = np.array([hidden.x.mean(), hidden.y.mean()])
-        candidate = replace(candidate, x=float(start[0]), y=float(start[1]))
+        candidate = replace(centred, x=float(start[0]), y=float(start[1]))
         gap = min((_gap(candidate, other, frames, height) for other in placed), default=1.0)
         if gap > best_gap:
             best, best_gap = candidate, gap
         if gap > 0.02 or role != "free":
             break
-    assert best is not None
     return best
 
 

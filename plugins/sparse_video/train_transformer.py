@@ -13,11 +13,11 @@ from torch import nn
 
 from core.training import save_state
 
-from .latents import GEOMETRY, MAP_LABELS, MAPS, Examples, ExampleSource
+from .latents import GEOMETRY, MAP_LABELS, MAPS, PLACE, Examples, ExampleSource
 from .scenes import COLOURS
 
 TAP = 2  # the block after which the training-only head reads where which shape is
-LABEL_WEIGHT, GEOMETRY_WEIGHT = 0.3, 0.3
+LABEL_WEIGHT, GEOMETRY_WEIGHT, PLACE_WEIGHT = 0.3, 0.3, 0.3
 TEXT_DROPOUT = 0.1
 SHIFT = 3.0  # towards noise at the tokens below: the composition is decided there
 SHIFT_TOKENS = 4176
@@ -38,17 +38,20 @@ class Tap(nn.Module):
         return self.hidden
 
 
-def map_losses(guess: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The head's cross entropy for the labels, and its square error for the geometry, per token that shows a shape.
+def map_losses(guess: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The head's cross entropy for the labels, its square error for the geometry, per token that shows a shape, and
+    that for the token's place.
 
     Args:
         guess, truth: [batch, tokens, MAPS].
     """
-    labels = len(MAP_LABELS)
+    parts = (len(MAP_LABELS), len(GEOMETRY), len(PLACE))
+    guesses, truths = guess.split(parts, -1), truth.split(parts, -1)
     share = truth[..., : len(COLOURS)].sum()
     return (
-        nn.functional.binary_cross_entropy_with_logits(guess[..., :labels], truth[..., :labels]),
-        (guess[..., labels:] - truth[..., labels:]).square().sum() / (len(GEOMETRY) * share.clamp_min(1e-6)),
+        nn.functional.binary_cross_entropy_with_logits(guesses[0], truths[0]),
+        (guesses[1] - truths[1]).square().sum() / (len(GEOMETRY) * share.clamp_min(1e-6)),
+        nn.functional.mse_loss(guesses[2], truths[2]),
     )
 
 
@@ -109,8 +112,8 @@ class TransformerTrainer:
         self.tap = Tap(model.blocks[TAP])
         model.blocks[TAP] = self.tap
 
-    def loss(self, examples: Examples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The flow-matching loss (velocity, mean square) and the head's two (`map_losses`)."""
+    def loss(self, examples: Examples) -> tuple[torch.Tensor, ...]:
+        """The flow-matching loss (velocity, mean square) and the head's three (`map_losses`)."""
         latents, text = examples.latents.to(self.device).float(), examples.text.to(self.device)
         sigma = noise_levels(len(latents), latents[0, 0].numel(), self.generator).to(self.device)
         noise = torch.randn(latents.shape, generator=self.generator).to(self.device)
@@ -132,8 +135,9 @@ class TransformerTrainer:
     def train_step(self, examples: Examples, rate: float) -> dict[str, float]:
         """One step of both optimisers and of the running average."""
         began = time.perf_counter()
-        velocity_loss, label_loss, geometry_loss = self.loss(examples)
-        (velocity_loss + LABEL_WEIGHT * label_loss + GEOMETRY_WEIGHT * geometry_loss).backward()
+        losses = self.loss(examples)
+        weights = (1.0, LABEL_WEIGHT, GEOMETRY_WEIGHT, PLACE_WEIGHT)
+        torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum().backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -147,7 +151,8 @@ class TransformerTrainer:
             for name, value in self.plain_state().items():
                 self.average[name].lerp_(value, weight)
         self.seconds += time.perf_counter() - began
-        return {"loss": velocity_loss.item(), "map_loss": label_loss.item(), "geometry_loss": geometry_loss.item()}
+        names = ("loss", "map_loss", "geometry_loss", "place_loss")
+        return {name: loss.item() for name, loss in zip(names, losses, strict=True)}
 
     def plain_state(self) -> dict[str, torch.Tensor]:
         """The model's weights under their own names, without the tap and the compiler's wrappers."""

@@ -98,6 +98,28 @@ def test_shapes_stay_inside_the_frame_where_they_fit(seed):
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 3]))
 @settings(max_examples=60, deadline=None)
+def test_a_path_is_centred_along_its_motion(seed, shapes):
+    scene = sample_scene(seed, frames=57, height=96, width=96, held_out=None, shapes=shapes)
+    for shape in scene.shapes:
+        path = shape_path(shape, 57, 96)
+        for track in (path.x, path.y):
+            if np.ptp(track) > 0:
+                assert (track.min() + track.max()) / 2 == pytest.approx(0.5)
+
+
+def test_two_free_shapes_are_seldom_on_top_of_each_other():
+    overlaps = []
+    for seed in range(60):
+        scene = sample_scene(seed, frames=57, height=96, width=96, held_out=None, shapes=2)
+        if not scene.shapes[0].behind:
+            one, other = (shape_path(shape, 57, 96) for shape in scene.shapes)
+            gap = np.hypot(one.x - other.x, one.y - other.y) - one.radius - other.radius
+            overlaps.append(bool((gap < 0).any()))
+    assert np.mean(overlaps) < 0.15
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 3]))
+@settings(max_examples=60, deadline=None)
 def test_the_prompt_names_the_shapes_that_are_there(seed, shapes):
     scene = sample_scene(seed, **SIZE, held_out=None, shapes=shapes)
     asked = {(each.colour, each.shape, each.motion) for each in parse_prompt(describe(scene))}

@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format browser bench bench-gpu bench-video bench-video-gpu train-video clean
+.PHONY: help setup demo test lint format browser bench bench-gpu bench-video bench-video-gpu train-video \
+	bench-tracking train-tracking clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -50,6 +51,12 @@ bench-video-gpu: $(VENV)/.dev $(VENV)/.gpu  ## the same at the true shapes, on a
 
 train-video: $(VENV)/.dev  ## train the small video model (ARGS="--minutes 90"), or go on with it
 	$(RUN) -m plugins.sparse_video train $(ARGS)
+
+bench-tracking: $(VENV)/.dev  ## frames per second and memory of tracking, beside EdgeTAM and SAM 2 (quiet machine)
+	$(RUN) -m plugins.tracking bench $(ARGS)
+
+train-tracking: $(VENV)/.dev  ## train the small tracker on two cores (ARGS="--minutes 60"), or go on with it
+	$(VENV)/bin/torchrun --nproc_per_node 2 -m plugins.tracking.train $(ARGS)
 
 clean:  ## remove .venv and everything that was generated
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .cache build dist *.egg-info

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -42,6 +42,10 @@ class ClipBatch:
     @property
     def frames(self) -> int:
         return self.masks.shape[1]
+
+    def to(self, device: torch.device) -> ClipBatch:
+        """The same on a device."""
+        return ClipBatch(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
 
 
 def sensors(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int, int]:

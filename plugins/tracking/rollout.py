@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from .boxes import boxes_of_masks
@@ -40,7 +42,7 @@ def rollout_losses(
     for name, value in zip(("heat", "box"), detection_loss(heat, sides, frame_boxes(batch)), strict=True):
         losses[name] = [value]
     carried, remembered = batch.boxes[:, 0], None
-    known = torch.zeros(len(batch.clip), dtype=torch.bool)
+    known = torch.zeros_like(batch.visible[:, 0])
     bank: list[Embedded] = []
     seen: list[torch.Tensor] = []
     for frame in range(batch.frames):
@@ -63,7 +65,8 @@ def rollout_losses(
         remembered = recalled(model, bank, seen)
     losses["task"] = [task_loss(features.routing, batch.modality)]
     losses["orthogonal"] = [orthogonal_loss(features.routing)]
-    losses["balance"] = [torch.stack(features.routing.balance).mean() if features.routing.balance else heat.sum() * 0]
+    # Summed over the routers: their mean is too weak a pull to keep any one of them from dropping an expert.
+    losses["balance"] = [torch.stack(features.routing.balance).sum() if features.routing.balance else heat.sum() * 0]
     if complementary:
         losses["complementary"] = [
             complementary_loss(model.encoder, batch.rgb, batch.other, features.routing, generator)
@@ -100,45 +103,50 @@ def frame_prompts(
 ) -> Prompts:
     """What the objects are prompted with: drawn boxes, masks or points while unknown, later what is carried over."""
     count = len(batch.clip)
-    kind = torch.rand(count, generator=generator)
+    kind = uniform((count,), batch.boxes, generator)
     drawn = jittered(torch.where(batch.visible[:, frame, None], batch.boxes[:, frame], carried), JITTER, generator)
     boxes = torch.where(known[:, None], carried, drawn)
     by_mask = ~known & (kind < 0.25) & batch.visible[:, frame]
     by_point = ~known & (kind > 0.8) & batch.visible[:, frame]
     points, labels = sampled_points(batch.masks[:, frame], generator)
     labels = torch.where(by_point[:, None], labels, -1)
-    boxes = torch.where(by_point[:, None], torch.tensor([0.0, 0.0, 1.0, 1.0]), boxes)
+    boxes = torch.where(by_point[:, None], boxes.new_tensor([0.0, 0.0, 1.0, 1.0]), boxes)
     masks = model.mask_prompt(batch.masks[:, frame], features) * by_mask[:, None, None, None]
     return Prompts(batch.clip * batch.frames + frame, boxes, known, points, labels, masks, memory)
+
+
+def uniform(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Numbers in 0..1 where `like` is; the generator stays on the CPU, so that every device draws the same."""
+    return torch.rand(tuple(shape), generator=generator).to(like.device)
 
 
 def jittered(boxes: torch.Tensor, amount: float, generator: torch.Generator) -> torch.Tensor:
     """Boxes [n, 4] whose edges are moved by up to `amount` of their sides."""
     extent = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    return (boxes + (2 * torch.rand(boxes.shape, generator=generator) - 1) * amount * extent).clamp(0, 1)
+    return (boxes + (2 * uniform(boxes.shape, boxes, generator) - 1) * amount * extent).clamp(0, 1)
 
 
 def sampled_points(masks: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Points [n, 2, 2] in units of the sides and labels int64 [n, 2]: one inside each mask and one outside."""
     height, width = masks.shape[-2:]
-    chance = masks.flatten(1)
+    chance = masks.flatten(1).cpu()
     picks = [torch.multinomial(part + 1e-6, 1, generator=generator)[:, 0] for part in (chance, 1 - chance.clamp(0, 1))]
     cells = torch.stack(picks, 1)
     points = torch.stack([(cells % width + 0.5) / width, (cells // width + 0.5) / height], -1)
-    return points, torch.tensor([1, 0]).expand(len(masks), -1)
+    return points.to(masks.device), torch.tensor([1, 0], device=masks.device).expand(len(masks), -1)
 
 
 def candidate_masks(logits: torch.Tensor, truth: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """What candidates are embedded with: the model's own mask for half of them, the true one for the others."""
-    own = torch.rand(len(truth), generator=generator) < 0.5
+    own = uniform((len(truth),), truth, generator) < 0.5
     return torch.where(own[:, None, None], logits[:, 0].detach().sigmoid(), truth)
 
 
 def recalled(model: SataModel, bank: list[Embedded], seen: list[torch.Tensor]) -> Embedded:
     """What n tracklets remember of the frames in which they were visible; of one never visible, its first frame."""
     when = torch.stack(seen, 1)
-    when = torch.where(when.any(1, keepdim=True), when, torch.arange(when.shape[1]) == 0)
-    age = torch.arange(len(bank), 0, -1).expand(len(when), -1)
+    when = torch.where(when.any(1, keepdim=True), when, torch.arange(when.shape[1], device=when.device) == 0)
+    age = torch.arange(len(bank), 0, -1, device=when.device).expand(len(when), -1)
     fine, queries = (torch.stack([getattr(each, name) for each in bank], 1) for name in ("fine", "queries"))
     return model.recall(fine, queries, age, when)
 
@@ -170,5 +178,5 @@ def next_boxes(
     true = jittered(torch.where(batch.visible[:, frame, None], batch.boxes[:, frame], carried), DRIFT, generator)
     found = logits.detach() > 0
     mine = torch.where(found.any((1, 2))[:, None], boxes_of_masks(found), carried)
-    chosen = torch.rand(len(true), generator=generator) < own
+    chosen = uniform((len(true),), true, generator) < own
     return torch.where(chosen[:, None], mine, true)

@@ -1,22 +1,23 @@
 """Training of the small checkpoint on generated scenes, in the paper's two stages.
 
 Stage one trains plain feed-forward layers; stage two freezes them as shared experts and adds the mixture (section 3.5).
-Resumable: run it again to go on. On the CPU, with one process for each of several cores:
-`accelerate launch --cpu --num_processes 2 -m plugins.tracking.train --minutes 60`.
+Resumable: run it again to go on; when all is done, with more of the last part. With one process for each of several
+cores: `torchrun --nproc_per_node 2 -m plugins.tracking.train --minutes 60` (`accelerate launch --cpu` starts only one);
+on a GPU more clips at once: `python -m plugins.tracking.train --times 16 --workers 12 --minutes 20`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from accelerate import Accelerator
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
 
 from core.training import TrainingLog, save_state
@@ -33,6 +34,9 @@ PROCESS_SEEDS = 1_000_000  # apart; a stage has ten million
 SIDE = 128  # at which frames are looked at
 SAVE_SECONDS = 120
 LOG_STEPS = 25
+SHARD = "9MB"
+DECAY = 0.05
+LEAST_SIDE = 16  # of what Muon sees as a matrix; routers and tables of a few rows are narrower
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,9 @@ class Stage:
 
 
 STAGES = (
-    Stage("detection", 0.3, False, 8, 2, 96, (1.5e-3, 1e-3)),
-    Stage("mixture", 0.35, True, 6, 3, 96, (1e-3, 6e-4), own_boxes=0.3),
-    Stage("roll-out", 0.35, True, 3, 4, SIDE, (6e-4, 3e-5), own_boxes=0.8),
+    Stage("detection", 0.3, False, 4, 2, 96, (1.5e-3, 1e-3)),
+    Stage("mixture", 0.35, True, 4, 3, 96, (1e-3, 6e-4), own_boxes=0.3),
+    Stage("roll-out", 0.35, True, 2, 4, SIDE, (6e-4, 3e-5), own_boxes=0.8),
 )
 
 
@@ -84,16 +88,33 @@ def tiny_config() -> SataConfig:
 
 
 class Clips(IterableDataset):
-    """Batches of clips that were never seen, made in the loader's own process."""
+    """Batches of clips that were never seen, made in the loader's own processes."""
 
     def __init__(self, stage: Stage, seed: int) -> None:
         self.stage, self.seed = stage, seed
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        seed = self.seed
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        seed = self.seed + worker * self.stage.clips
         while True:
             yield clip_batch(seed, self.stage.clips, self.stage.frames, (self.stage.side, self.stage.side))
-            seed += self.stage.clips
+            seed += workers * self.stage.clips
+
+
+def optimisers(model: SataModel) -> list[torch.optim.Optimizer]:
+    """Muon (arXiv 2502.16982) for matrices between features; AdamW for tables, routers, kernels and scales."""
+    matrices = [value for value in model.parameters() if value.ndim == 2 and min(value.shape) >= LEAST_SIDE]
+    chosen = {id(value) for value in matrices}
+    rest = [value for value in model.parameters() if id(value) not in chosen]
+    groups = [
+        {"params": [value for value in rest if value.ndim > 1], "weight_decay": DECAY},
+        {"params": [value for value in rest if value.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [
+        torch.optim.Muon(matrices, lr=1e-3, weight_decay=DECAY, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98)),
+    ]
 
 
 class Trainer:
@@ -101,12 +122,9 @@ class Trainer:
 
     def __init__(self, model: SataModel, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        decayed = [value for value in model.parameters() if value.ndim > 1]
-        rest = [value for value in model.parameters() if value.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
         # Not wrapped for several processes: losses call the model's parts, and a wrapper would only see `forward`.
         self.model = model.to(accelerator.device)
-        self.optimiser = accelerator.prepare(torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98)))
+        self.optimisers = [accelerator.prepare(each) for each in optimisers(self.model)]
         self.generator = torch.Generator().manual_seed(accelerator.process_index)
         self.step, self.clips, self.seconds = 0, 0, 0.0
 
@@ -114,14 +132,16 @@ class Trainer:
         """One step; the losses by name. L_CM takes part in every second step, for its second pass."""
         began = time.perf_counter()
         complementary = self.model.config.use_experts and self.step % 2 == 0
+        batch = batch.to(self.accelerator.device)
         losses = rollout_losses(self.model, batch, self.generator, own_boxes=own_boxes, complementary=complementary)
         self.accelerator.backward(losses["total"])
         self.share_gradients()
         self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self.clips += len(batch.rgb) // batch.frames * self.accelerator.num_processes
         self.seconds += time.perf_counter() - began
@@ -150,7 +170,7 @@ class Trainer:
             return
         state = {
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [each.state_dict() for each in self.optimisers],
             "generator": self.generator.get_state(),
             "counts": {"step": self.step, "clips": self.clips, "seconds": self.seconds},
         }
@@ -158,10 +178,11 @@ class Trainer:
 
     def load(self, file: Path) -> dict[str, Any]:
         """Go on from a saved state; returns it."""
-        state = torch.load(file, weights_only=True)
+        state = torch.load(file, map_location=self.accelerator.device, weights_only=True)
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.generator.set_state(state["generator"].cpu())
         self.step, self.clips, self.seconds = (state["counts"][name] for name in ("step", "clips", "seconds"))
         if not self.accelerator.is_main_process:  # what was saved is the first one's
             self.generator.manual_seed(self.step * self.accelerator.num_processes + self.accelerator.process_index)
@@ -174,12 +195,13 @@ def train_stage(
     *,
     seconds: float,
     seed: int,
+    workers: int = 1,
     log: Callable[[dict[str, Any]], None],
     save: Callable[[], None],
 ) -> None:
     """Train for that long; `log` is given rows of means, `save` is called now and then."""
     trainer.model.config.use_experts = stage.experts
-    batches = iter(DataLoader(Clips(stage, seed), batch_size=None, num_workers=1, prefetch_factor=4))
+    batches = iter(DataLoader(Clips(stage, seed), batch_size=None, num_workers=workers, prefetch_factor=4))
     began = saved = time.monotonic()
     sums: dict[str, list[float]] = {}
     while (done := trainer.agreed((time.monotonic() - began) / seconds)) < 1:
@@ -204,6 +226,9 @@ def train_command(
     threads: Annotated[
         int, typer.Option(help="Torch threads; one beats two on a busy machine. 0: torch's choice.")
     ] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that make clips, beside each that trains.")] = 1,
+    times: Annotated[int, typer.Option(min=1, help="So many times the clips of a step, for a GPU.")] = 1,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Leave a GPU alone.")] = False,
     seed: int = 0,
 ) -> None:
     """Train the small model on generated scenes; run it again to go on."""
@@ -214,13 +239,15 @@ def train_command(
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     state_file, log = out / "state.pt", TrainingLog(out / "log.jsonl")
-    trainer = Trainer(SataModel(tiny_config()), Accelerator(cpu=True))
+    trainer = Trainer(SataModel(tiny_config()), Accelerator(cpu=cpu or not torch.cuda.is_available()))
     done = trainer.load(state_file)["stages_done"] if state_file.exists() else 0
-    shares = sum(stage.share for stage in STAGES[done:])
-    for index, stage in enumerate(STAGES[done:], done):
+    rest = list(enumerate(STAGES))[min(done, len(STAGES) - 1) :]  # all done: more of the last
+    shares = sum(stage.share for _, stage in rest)
+    for index, stage in rest:
         train_stage(
             trainer,
-            stage,
+            replace(stage, clips=times * stage.clips),
+            workers=workers,
             seconds=60 * minutes * stage.share / shares,
             seed=(index + 1) * 10_000_000 + trainer.clips + trainer.accelerator.process_index * PROCESS_SEEDS,
             log=log.of(stage.name),
@@ -235,7 +262,7 @@ def train_command(
 def save_checkpoint(folder: Path, model: SataModel) -> None:
     """Write the pipeline as the Hub gets it: weights, settings, processor and code."""
     processor = SataProcessor.for_model(model.eval(), size={"longest_edge": SIDE})
-    SataPipeline(model, processor).save_pretrained(folder)
+    SataPipeline(model, processor).save_pretrained(folder, max_shard_size=SHARD)
 
 
 if __name__ == "__main__":

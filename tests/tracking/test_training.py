@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.utils.data import DataLoader
 
 from plugins.tracking.clips import FEWEST_PIXELS, clip_batch
 from plugins.tracking.decoder import Decoded
 from plugins.tracking.detection import cell_boxes, detection_loss, heat_target
 from plugins.tracking.losses import decoder_losses, mask_error, soft_iou
+from plugins.tracking.pipeline_sata import SataPipeline
 from plugins.tracking.rollout import jittered, rollout_losses, sampled_points
-from plugins.tracking.train import Trainer
+from plugins.tracking.train import STAGES, Clips, Trainer
 from tests.tracking.tiny import tiny_model
 
+ROOT = Path(__file__).resolve().parents[2]
 SIDE = 64
 
 
@@ -26,6 +32,13 @@ def batch():
 
 
 class TestBatches:
+    def test_two_makers_of_clips_share_the_seeds_without_overlap(self):
+        loader = DataLoader(Clips(STAGES[0], 40), batch_size=None, num_workers=2)
+        found = [batch.rgb for batch, _ in zip(loader, range(4), strict=False)]
+        count, size = STAGES[0].clips, (STAGES[0].side, STAGES[0].side)
+        alone = [clip_batch(40 + step * count, count, STAGES[0].frames, size).rgb for step in range(4)]
+        assert all(torch.equal(one, two) for one, two in zip(found, alone, strict=True))
+
     def test_shapes_and_values(self, batch):
         objects = len(batch.clip)
         assert batch.rgb.shape == batch.other.shape == (4, 3, SIDE, SIDE)
@@ -159,6 +172,14 @@ class TestTrainer:
         for one, two in zip(straight.model.parameters(), second.model.parameters(), strict=True):
             torch.testing.assert_close(one, two)
 
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+    def test_a_step_on_a_gpu_has_the_losses_of_one_on_the_cpu(self, batch):
+        losses = [
+            Trainer(tiny_model().train(), Accelerator(cpu=cpu)).train_step(batch, 1e-3, 0.5) for cpu in (True, False)
+        ]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-3, abs=1e-4)
+
     def test_processes_step_by_the_mean_of_their_gradients(self, batch):
         trainer = Trainer(tiny_model().train(), Accelerator(cpu=True))
         others = {"value": torch.zeros(())}
@@ -181,3 +202,21 @@ class TestTrainer:
         assert all(torch.equal(value.grad, torch.full_like(value, 1.5)) for value in rest if value.grad is not None)
         assert all(value.grad is not None for value in rest)
         assert trainer.agreed(0.5) == 1.75
+
+
+def test_two_processes_train_one_model_and_another_run_goes_on_with_it(tmp_path):
+    """The command as `make train-tracking` has it, for one step of each part; then once more, when all is done."""
+    module = ["-m", "plugins.tracking.train", "--minutes", "0.0005", "--out", str(tmp_path)]
+    pair = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *module]
+    counts = []
+    for command in (pair, [sys.executable, *module]):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        state = torch.load(tmp_path / "state.pt", weights_only=True)
+        assert state["stages_done"] == len(STAGES)
+        counts.append((state["counts"]["step"], state["counts"]["clips"]))
+    clips = [stage.clips for stage in STAGES]
+    assert counts == [(len(STAGES), 2 * sum(clips)), (len(STAGES) + 1, 2 * sum(clips) + clips[-1])]
+    loaded = SataPipeline.from_pretrained(tmp_path / "checkpoint", device="cpu")
+    assert loaded.model.config.use_experts
+    assert all(file.stat().st_size < 10_000_000 for file in (tmp_path / "checkpoint").iterdir())

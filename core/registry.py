@@ -24,7 +24,11 @@ from core.errors import InputError, QuartetError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
-IN_TREE: tuple[str, ...] = ("plugins.sparse_video.plugin:SPEC", "plugins.attribution.plugin:SPEC")
+IN_TREE: tuple[str, ...] = (
+    "plugins.sparse_video.plugin:SPEC",
+    "plugins.tracking.plugin:SPEC",
+    "plugins.attribution.plugin:SPEC",
+)
 ROOT = Path(__file__).resolve().parent.parent
 ENTRY_POINT_GROUP = "quartet.plugins"
 DEFAULT_CAPACITY = 2

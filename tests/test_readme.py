@@ -119,7 +119,10 @@ def python_block(word: str) -> str:
 
 
 def test_every_python_block_is_run_by_a_test() -> None:
-    words = ("SparseVideoPipeline", "enable_rectified_attention", "PIDAttributionPipeline", "decompose(")
+    words = (
+        "SparseVideoPipeline", "enable_rectified_attention", "SataPipeline", "start_session", "PIDAttributionPipeline",
+        "decompose(",
+    )  # fmt: skip
     assert {python_block(word) for word in words} == set(blocks("python"))
 
 
@@ -140,6 +143,14 @@ def test_the_drop_in_lines_work_on_a_diffusers_pipeline(tmp_path: Path) -> None:
     lines = lines.replace("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", str(tmp_path / "wan"))
     lines = lines.replace(sizes, "height=64, width=64, num_frames=9, num_inference_steps=2")
     assert "'density'" in run_python(lines)
+
+
+def test_the_tracking_lines_track_a_scene_and_a_stream() -> None:
+    printed = run_python(python_block("SataPipeline") + python_block("start_session") + "    print(found.ids)\n")
+    first, *steps = printed.strip().split("\n")
+    assert first.startswith("12 [")
+    assert first.endswith(", 128, 128)")
+    assert steps == ["[7]"] * 12
 
 
 def test_the_pipeline_lines_end_in_a_verdict_for_each_stream() -> None:

@@ -161,8 +161,7 @@ class SataSession:
         with self.lock, torch.inference_mode():
             features = self.model.features(**inputs.to(self.model.device))
             self.count_experts(features)
-            self.follow(features)
-            self.begin_prompted(features)
+            self.begin_prompted(features, self.follow(features))
         self.frame += 1
         self.last = self.instances()
         return self.last
@@ -183,8 +182,8 @@ class SataSession:
             for name, selected in load.items():
                 total[name] = total[name] + selected if name in total else selected
 
-    def follow(self, features: Features) -> None:
-        """Candidates, their embeddings, the matching, and what comes of it."""
+    def follow(self, features: Features) -> Candidates:
+        """Candidates, their embeddings, the matching, and what comes of it; returns the candidates."""
         config = self.model.config
         tracklets = list(self.tracklets.values())
         remembered = self.model.recall(*banks(tracklets, self.frame)) if tracklets else None
@@ -208,6 +207,7 @@ class SataSession:
                     del self.tracklets[tracklet.id]
         if self.task not in PROMPTED and embedded is not None:
             self.begin_detected(candidates, embedded, matched)
+        return candidates
 
     def propagated(self, features: Features, tracklets: list[Tracklet], remembered: Embedded) -> Candidates:
         """Masks of what is tracked, and of what looks like it: those above both thresholds (section 3.3)."""
@@ -249,20 +249,33 @@ class SataSession:
         for row in sorted(rows, key=lambda row: tuple(candidates.boxes[row].tolist())):
             self.begin(max(self.used, default=FIRST_AUTOMATIC_ID - 1) + 1, candidates, embedded, row)
 
-    def begin_prompted(self, features: Features) -> None:
-        """Objects that the caller asked for from this frame on."""
+    def begin_prompted(self, features: Features, others: Candidates) -> None:
+        """Objects that the caller asked for from this frame on.
+
+        They are embedded together, and with the frame's `others` beside them: what an instance looks like includes
+        what is around it (section 3.4), and in the next frame it will be embedded among those.
+        """
         due = [prompt for prompt in self.prompts if prompt.frame <= self.frame]
-        for prompt in due:
-            drawn = self.drawn(prompt, features)
-            candidates = candidates_of(self.model.decode(features, drawn), 0.0, every_mask=False)
-            if prompt.mask is not None:
-                candidates = self.as_drawn(prompt.mask, candidates)
-            elif not bool((candidates.masks > 0.5).any()):  # the decoder sees nothing there: the drawn box stands
-                candidates = replace(candidates, boxes=drawn.boxes)
-            source = torch.zeros(1, dtype=torch.int64, device=candidates.boxes.device)
-            embedded = self.model.embed(features, candidates.boxes, candidates.masks, source)
-            self.begin(prompt.id, candidates, embedded, 0)
+        if not due:
+            return
+        asked = Candidates.joined([self.prompted(prompt, features) for prompt in due])
+        rest = others.take(unlike(others, asked))
+        everything = Candidates.joined([asked, rest])
+        source = torch.zeros(len(everything), dtype=torch.int64, device=everything.boxes.device)
+        embedded = self.model.embed(features, everything.boxes, everything.masks, source)
+        for row, prompt in enumerate(due):
+            self.begin(prompt.id, everything, embedded, row)
         self.prompts = [prompt for prompt in self.prompts if prompt not in due]
+
+    def prompted(self, prompt: Prompt, features: Features) -> Candidates:
+        """What a prompt points out."""
+        drawn = self.drawn(prompt, features)
+        candidates = candidates_of(self.model.decode(features, drawn), 0.0, every_mask=False)
+        if prompt.mask is not None:
+            return self.as_drawn(prompt.mask, candidates)
+        if not bool((candidates.masks > 0.5).any()):  # the decoder sees nothing there: the drawn box stands
+            return replace(candidates, boxes=drawn.boxes)
+        return candidates
 
     def as_drawn(self, mask: np.ndarray, candidates: Candidates) -> Candidates:
         """The caller's own mask in the place of the decoder's."""
@@ -341,12 +354,22 @@ def candidates_of(decoded: Decoded, threshold: float, *, every_mask: bool) -> Ca
     return Candidates(boxes, logits.sigmoid(), scores, torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device))
 
 
+def mask_overlap(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """IoU of all pairs of masks [m, h, w] and [n, h, w] in 0..1, cut at one half: [m, n]."""
+    one, two = ((masks > 0.5).flatten(1).float() for masks in (first, second))
+    shared = one @ two.T
+    return shared / (one.sum(1)[:, None] + two.sum(1)[None] - shared).clamp_min(1)
+
+
+def unlike(candidates: Candidates, known: Candidates) -> torch.Tensor:
+    """The rows int64 of the candidates that cover other pixels than all that is known."""
+    return (mask_overlap(candidates.masks, known.masks) <= SAME_MASK).all(1).nonzero()[:, 0]
+
+
 def distinct(candidates: Candidates) -> Candidates:
     """Without those that cover the same pixels as one before them; what is tracked comes before what is detected."""
-    flat = (candidates.masks > 0.5).flatten(1).float()
-    shared = flat @ flat.T
-    total = flat.sum(1)
-    overlap = shared / (total[:, None] + total[None] - shared).clamp_min(1)
+    overlap = mask_overlap(candidates.masks, candidates.masks)
+    total = (candidates.masks > 0.5).flatten(1).sum(1)
     kept: list[int] = []
     detected = candidates.detected.clone()
     scores = candidates.scores.clone()

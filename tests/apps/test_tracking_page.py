@@ -21,7 +21,6 @@ from apps.tracking.player import live_tiles, player, timeline
 from apps.tracking.request import MOST_LANES, TASKS, Request, SceneChoice
 from apps.tracking.source import make_scene, true_prompts
 from apps.tracking.switches import default_switches
-from core import registry
 from core.jobs import Job, default_store
 from core.media import probe_video, write_video
 from plugins.tracking.formats import read_mot, read_mots
@@ -30,16 +29,9 @@ from plugins.tracking.results import FrameInstances, Tracks
 from plugins.tracking.session import SataSession
 from tests.tracking.tiny import tiny_model, wake_experts
 
-SPEC = "plugins.tracking.plugin:SPEC"
 HOSTILE = '"><img src=x onerror=alert(1)>'
 SCENE = SceneChoice(seed=3, frames=6, side=64)
 SMALL = Request(scene=SCENE, pace=0)
-
-
-@pytest.fixture(autouse=True)
-def in_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    if SPEC not in registry.IN_TREE:
-        monkeypatch.setattr(registry, "IN_TREE", (*registry.IN_TREE, SPEC))
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +59,7 @@ def run_job(pipeline: SataPipeline) -> Any:
 @pytest.fixture(scope="module")
 def job(run_job: Any) -> Job:
     """A scene whose objects are followed by mask, done."""
-    with pytest.MonkeyPatch.context() as patch:
-        in_catalogue = (*registry.IN_TREE, *([] if SPEC in registry.IN_TREE else [SPEC]))
-        patch.setattr(registry, "IN_TREE", in_catalogue)
-        done = run_job(SMALL)
+    done = run_job(SMALL)
     assert done.status == "done", done.error
     return done
 

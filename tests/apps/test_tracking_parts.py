@@ -20,7 +20,6 @@ from apps.tracking.request import CONDITIONS, MOST_PROMPTS, PROMPTED, SENSORS, T
 from apps.tracking.snippet import snippet
 from apps.tracking.source import look_at_scene, look_at_videos, make_scene
 from apps.tracking.switches import Switches
-from core import registry
 from core.errors import InputError
 from core.jobs import Job
 from core.media import write_video
@@ -31,15 +30,8 @@ from plugins.tracking.results import FrameInstances, Tracks
 from plugins.tracking.session_prompts import PROMPTED as PLUGIN_PROMPTED
 
 ROOT = Path(__file__).resolve().parents[2]
-SPEC = "plugins.tracking.plugin:SPEC"
 SCENE = SceneChoice(seed=3, frames=6, side=64)
 SMALL = Request(scene=SCENE, pace=0)
-
-
-@pytest.fixture(autouse=True)
-def in_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    if SPEC not in registry.IN_TREE:
-        monkeypatch.setattr(registry, "IN_TREE", (*registry.IN_TREE, SPEC))
 
 
 @pytest.fixture

@@ -18,16 +18,12 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.media import probe_video, write_video
-from core.registry import catalogue
 from tests.e2e.accessibility import findings
 from tests.e2e.conftest import RunningApp
 from tests.e2e.test_shell import SIZES, open_tab
 
 SLUG = "tracking"
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(SLUG not in {spec.slug for spec in catalogue()}, reason="its checkpoint is not trained yet"),
-]
+pytestmark = pytest.mark.e2e
 
 FRAMES = 8
 SMALL: dict[str, Any] = {"seed": 3, "frames": FRAMES, "size": 64}

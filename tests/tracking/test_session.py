@@ -57,6 +57,19 @@ class TestPrompts:
         assert found.masks is not None
         assert (found.masks[0] == mask).mean() > 0.98
 
+    def test_what_is_asked_for_is_embedded_among_what_else_is_there(self, scene):
+        def asked(*ids: int, found: bool) -> torch.Tensor:
+            session = start("vos", keep_threshold=0.0 if found else 1.0)
+            for id in ids:
+                session.add_prompt(id, mask=scene.ids[0] == id)
+            session.step(frame(scene, 0))
+            return session.tracklets[1].queries[0]
+
+        alone, together = asked(1, found=False), asked(1, 2, found=False)
+        assert not torch.allclose(alone, together)
+        torch.testing.assert_close(together, asked(2, 1, found=False))
+        assert not torch.allclose(alone, asked(1, found=True))
+
     def test_a_drawn_line_one_pixel_wide_is_not_lost(self, scene):
         session = start("vos")
         mask = np.zeros((SIDE, SIDE), bool)

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
+from plugins.tracking import train
 from plugins.tracking.clips import FEWEST_PIXELS, clip_batch
 from plugins.tracking.decoder import Decoded
 from plugins.tracking.detection import cell_boxes, detection_loss, heat_target
@@ -204,19 +205,25 @@ class TestTrainer:
         assert trainer.agreed(0.5) == 1.75
 
 
-def test_two_processes_train_one_model_and_another_run_goes_on_with_it(tmp_path):
-    """The command as `make train-tracking` has it, for one step of each part; then once more, when all is done."""
+def test_two_processes_train_one_model(tmp_path):
+    """The command as `make train-tracking` has it, for one step of each part."""
     module = ["-m", "plugins.tracking.train", "--minutes", "0.0005", "--out", str(tmp_path)]
-    pair = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *module]
-    counts = []
-    for command in (pair, [sys.executable, *module]):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        state = torch.load(tmp_path / "state.pt", weights_only=True)
-        assert state["stages_done"] == len(STAGES)
-        counts.append((state["counts"]["step"], state["counts"]["clips"]))
-    clips = [stage.clips for stage in STAGES]
-    assert counts == [(len(STAGES), 2 * sum(clips)), (len(STAGES) + 1, 2 * sum(clips) + clips[-1])]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *module]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["stages_done"] == len(STAGES)
+    counts = state["counts"]
+    assert (counts["step"], counts["clips"]) == (len(STAGES), 2 * sum(stage.clips for stage in STAGES))
     loaded = SataPipeline.from_pretrained(tmp_path / "checkpoint", device="cpu")
     assert loaded.model.config.use_experts
     assert all(file.stat().st_size < 10_000_000 for file in (tmp_path / "checkpoint").iterdir())
+
+
+def test_when_all_is_done_another_run_goes_on_with_the_last_part(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(train, "train_stage", lambda trainer, stage, **_: trained.append(stage.name))
+    for _ in range(2):
+        train.train_command(minutes=1, out=tmp_path)
+    names = [stage.name for stage in STAGES]
+    assert trained == [*names, names[-1]]

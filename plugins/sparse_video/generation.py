@@ -16,6 +16,7 @@ from .enable import enable_rectified_attention
 from .errors import SparseVideoInputError
 from .families import decode_latents, encode_text
 from .meter import Meter, WatchedScheduler
+from .noise import noise_mean
 from .output import SparseVideoOutput
 from .request import Request
 
@@ -83,7 +84,7 @@ def generate(
     with meter.stage("text"):
         conditions = _conditions(owner, delegate, request)
     with _attention(delegate, request, on_handle) as handle:
-        latents = _denoise(delegate, request, conditions, callback)
+        latents = _denoise(delegate, request, conditions | _noise(owner, delegate, request), callback)
         stats = None if handle is None else handle.stats()
     del conditions
     meter.timings["denoise"] = sum(delegate.scheduler.step_seconds)
@@ -134,17 +135,35 @@ def _refuse_handle(transformer: Any) -> None:
         )
 
 
-def _denoise(delegate: Any, request: Request, conditions: dict[str, Any], callback: StepCallback) -> torch.Tensor:
+def _noise(owner: Any, delegate: Any, request: Request) -> dict[str, torch.Tensor]:
+    """What to start from, where the model's noise has a mean; else diffusers draws it."""
+    strength = owner.config["noise_strength"]
+    if not strength or "latents" in request.options:
+        return {}
+    latents = delegate.prepare_latents(
+        request.clips,
+        delegate.transformer.config.in_channels,
+        request.height,
+        request.width,
+        request.num_frames,
+        torch.float32,
+        delegate._execution_device,
+        request.generator,
+    )
+    return {"latents": latents + noise_mean(latents.shape[2:], latents.shape[1], strength).to(latents.device)}
+
+
+def _denoise(delegate: Any, request: Request, given: dict[str, Any], callback: StepCallback) -> torch.Tensor:
     return delegate(
-        **conditions,
+        **given,
         **request.options,
         num_frames=request.num_frames,
         height=request.height,
         width=request.width,
         num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale,
-        num_videos_per_prompt=1 if conditions else request.videos_per_prompt,
-        generator=request.generators if len(request.generators) > 1 else request.generators[0],
+        num_videos_per_prompt=1 if "prompt_embeds" in given else request.videos_per_prompt,
+        generator=request.generator,
         max_sequence_length=request.max_sequence_length,
         callback_on_step_end=callback,
         callback_on_step_end_tensor_inputs=callback.tensors,

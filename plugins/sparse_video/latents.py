@@ -17,9 +17,7 @@ from .train_vae import to_model
 
 MAP_LABELS = (*COLOURS, *SHAPES, *MOTIONS)
 GEOMETRY = ("across", "down", "size", "turn's cosine", "turn's sine")
-PLACE = ("frame", "row", "column")
-MAPS = (*MAP_LABELS, *GEOMETRY, *PLACE)
-PLACE_UNIT = 8  # tokens
+MAPS = (*MAP_LABELS, *GEOMETRY)
 SIZE_UNIT = 16  # pixels
 
 
@@ -49,6 +47,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def at(self, steps: torch.Tensor) -> Examples:
+        """The same examples at some of their T steps in time."""
+        return Examples(self.latents[:, :, steps], self.text, self.maps[:, :, steps])
+
     def take(self, rows: torch.Tensor) -> Examples:
         return Examples(self.latents[rows], self.text[rows], self.maps[rows])
 
@@ -70,8 +72,7 @@ def token_maps(scene: Scene, size: ClipSize) -> torch.Tensor:
     The first maps, one for each of MAP_LABELS, are the share of the token that shows that colour, shape or motion. The
     others, one for each of GEOMETRY, are that share times: the way from the shape's centre to the token's (in radii),
     the radius (in units of 16 pixels), and the turn of the outline as the cosine and sine of as many times the angle as
-    the shape has corners. Who knows these can draw the token. The last, one for each of PLACE, are how far the token is
-    from the middle of the clip: rotary positions tell distances between tokens only.
+    the shape has corners. Who knows these can draw the token.
     """
     layers = torch.from_numpy(coverage(scene, frames=size.frames, height=size.height, width=size.width))
     cells = per_token(nn.functional.avg_pool2d(layers, 8))
@@ -90,9 +91,6 @@ def token_maps(scene: Scene, size: ClipSize) -> torch.Tensor:
         for name, value in zip(GEOMETRY, (*values, turn.cos() * seen, turn.sin() * seen), strict=True):
             maps[MAPS.index(name)] += layer * value
     maps[: len(MAP_LABELS)].clamp_(0, 1)
-    counts = cells.shape[1:]
-    places = torch.meshgrid(*((torch.arange(n) - (n - 1) / 2) / PLACE_UNIT for n in counts), indexing="ij")
-    maps[-len(PLACE) :] = torch.stack(places)
     return maps
 
 

@@ -53,6 +53,8 @@ class SparseVideoPipeline(DiffusionPipeline):
         max_tokens: visual tokens that the model takes at most; None sets no limit.
         fps: frames per second of its clips; None takes the family's.
         default_attention: settings of RectifiedAttentionConfig as a dict; None takes the family's preset.
+        noise_strength: of the mean of the noise that a clip starts from (`noise_mean`), for a model that was trained so;
+            0 starts from the usual noise.
 
     Example:
         >>> pipe = SparseVideoPipeline.from_pretrained("hub_cards/sparse-video-tiny")  # doctest: +SKIP
@@ -94,6 +96,7 @@ class SparseVideoPipeline(DiffusionPipeline):
         max_tokens: int | None = None,
         fps: float | None = None,
         default_attention: dict[str, Any] | None = None,
+        noise_strength: float = 0.0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -121,7 +124,13 @@ class SparseVideoPipeline(DiffusionPipeline):
             max_tokens=max_tokens,
             fps=fps,
             default_attention=default_attention,
+            noise_strength=noise_strength,
         )
+        if noise_strength and self.family.name != "wan":
+            raise SparseVideoInputError(
+                f"noise_strength is {noise_strength:g}, but only models of the family 'wan' start from noise with a "
+                "mean: leave it out"
+            )
         self.attention = DenseBackend("sdpa", "diffusers' default")
         self._checkpoint: Checkpoint | None = None
         self._interrupt = False

@@ -75,6 +75,11 @@ class Request:
     options: dict[str, Any]
     warnings: tuple[str, ...] = ()
 
+    @property
+    def generator(self) -> torch.Generator | list[torch.Generator]:
+        """As diffusers takes it: one, or one per clip."""
+        return self.generators if len(self.generators) > 1 else self.generators[0]
+
     def params(self) -> dict[str, Any]:
         """What the call was given, JSON-able."""
         single = self.prompts is not None and len(self.prompts) == 1

@@ -40,8 +40,8 @@ RADIUS = (0.2, 0.16, 0.135)  # of one, two and three shapes
 GROWING_RADIUS, FRONT_RADIUS = 0.11, 0.21
 SPEED, TURN = 0.75, 3.25  # pixels and degrees per frame
 LANES = {1: (0.0,), 2: (-0.7, 0.7), 3: (-0.9, 0.0, 0.9)}  # in shares of the room: the first above or left, ...
-LANE_WIDTH = 0.35
-PLACES = 40  # tries to find a place away from the other shapes, the first half of them in the shape's lane
+LANE_WIDTH = 0.25
+SIDES = (1.0, 1.0, -1.0, -1.0, 1.0, -1.0)  # tries to keep away from the other shapes: in the shape's lane, opposite
 HELD_OUT = 8  # one in so many combinations of colour, shape and motion is never trained on
 
 
@@ -148,7 +148,7 @@ def _place(rng, colour, shape, motion, role, placed, count, frames, height, widt
     """Put a shape where its whole path stays inside the frame, away from the others if there is room.
 
     Along its motion a path is centred in the frame. Across it, each has a lane, the first above or left of the second,
-    and chance decides where in it; where the lanes cross, it may be anywhere.
+    and chance decides where in it; where it would meet another shape there, it takes the opposite lane.
     """
     radius = zoom * (FRONT_RADIUS if role == "front" else GROWING_RADIUS if motion == "grows" else RADIUS[count - 1])
     speed = TURN if motion == "rotates" else SPEED
@@ -161,9 +161,9 @@ def _place(rng, colour, shape, motion, role, placed, count, frames, height, widt
     room = np.maximum(middle - reach, 0) * (np.ptp(track, axis=1) == 0)
     lane = LANES[count][len(placed)] * room
     best, best_gap = centred, -np.inf
-    for attempt in range(PLACES):
-        in_lane = np.clip(lane + LANE_WIDTH * rng.uniform(-room, room), -room, room)
-        start = middle - offset + (in_lane if attempt < PLACES // 2 else rng.uniform(-room, room))
+    for side in SIDES:
+        in_lane = np.clip(side * lane + LANE_WIDTH * rng.uniform(-room, room), -room, room)
+        start = middle - offset + in_lane
         if role == "front":  # in the middle of the way of the one that passes behind it
             hidden = shape_path(placed[0], frames, height)
             start = np.array([hidden.x.mean(), hidden.y.mean()])

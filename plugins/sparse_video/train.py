@@ -8,6 +8,7 @@ to be done.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,15 +38,24 @@ TRAINING_SEEDS = 10_000_000  # evaluation draws its scenes below this
 
 
 @dataclass(frozen=True)
+class Part:
+    """Whose turn it is in a stage: clips of a size, so many at once, at so many of their steps in time (None: all)."""
+
+    size: ClipSize
+    batch: int
+    moments: int | None = None
+
+
+@dataclass(frozen=True)
 class Stage:
-    """A part of the transformer's training: its share of the time, sizes with their batch, first and last rate.
+    """A part of the transformer's training: its share of the time, what is learned from, first and last rate.
 
     `guidance` is that of `TransformerTrainer`.
     """
 
     name: str
     share: float
-    sizes: tuple[tuple[ClipSize, int], ...]
+    parts: tuple[Part, ...]
     rates: tuple[float, float]
     guidance: float = 0.0
 
@@ -55,23 +65,13 @@ class Stage:
         return (first + (last - first) * done) * min(1.0, 0.05 + done / 0.02)
 
 
-SIDES = (small_model.HEIGHT, small_model.WIDTH)
-HALF = (SIDES[0] // 2, SIDES[1] // 2)
-THIRDS = (SIDES[0] * 2 // 3, SIDES[1] * 2 // 3)
-CLOSE_PICTURE = ClipSize(1, *HALF, zoom=2, shapes=1)  # 36 tokens, most of them of a shape
-CLOSE_SHORT = ClipSize(17, *HALF, zoom=2, shapes=1)  # 324 tokens
-CLOSE_MIDDLE = ClipSize(33, *HALF, zoom=1.4, shapes=1)  # 612 tokens
-PAIR_SHORT = ClipSize(17, *THIRDS, shapes=2)  # 576 tokens
-PICTURE = ClipSize(1, *SIDES)  # 144 tokens
-SHORT = ClipSize(17, *SIDES)  # 1,296 tokens
-LONG = ClipSize(small_model.FRAMES, *THIRDS, shapes=1)  # 1,856 tokens
-FULL = ClipSize(small_model.FRAMES, *SIDES)  # 4,176 tokens
+PICTURE = ClipSize(1, small_model.HEIGHT, small_model.WIDTH)  # 144 tokens
+FULL = ClipSize(small_model.FRAMES, small_model.HEIGHT, small_model.WIDTH)  # 4,176 tokens, 29 steps in time
 
-CLOSE = ((CLOSE_SHORT, 12), (CLOSE_MIDDLE, 7), (PAIR_SHORT, 6))
 STAGES = (
-    Stage("content", 0.1, ((PICTURE, 32), (CLOSE_PICTURE, 96)), (2e-3, 1.5e-3)),
-    Stage("shapes", 0.4, (*CLOSE, (SHORT, 3)), (1.5e-3, 1.1e-3), guidance=0.4),
-    Stage("length", 0.5, ((FULL, 1), (LONG, 2), (SHORT, 3)), (1.1e-3, 4e-5), guidance=0.5),
+    Stage("content", 0.1, (Part(PICTURE, 48),), (2e-3, 1.5e-3)),
+    Stage("moments", 0.7, (Part(FULL, 16, moments=4),), (1.5e-3, 5e-4)),
+    Stage("length", 0.2, (Part(FULL, 8, moments=8), Part(FULL, 1)), (5e-4, 2e-5)),
 )
 
 
@@ -84,6 +84,9 @@ def train_command(
         bool, typer.Option(help="Compile the blocks (needs a C++ compiler; minutes to start).")
     ] = False,
     resume: Annotated[bool, typer.Option(help="Go on from what is in the folder.")] = True,
+    start: Annotated[
+        Path | None, typer.Option(help="Begin from this checkpoint: train its transformer on, keep the rest.")
+    ] = None,
     seed: int = 0,
 ) -> None:
     """Train the small model on videos that this generates; run it again to go on."""
@@ -99,16 +102,36 @@ def train_command(
         )
     began = time.monotonic()
     log = TrainingLog(out / "log.jsonl")
+    if start is not None:
+        copy_parts(start, out)
     tokenizer, text_encoder = text_part(out, log)
     vae = vae_part(out, log, deadline=began + 60 * minutes * VAE_SHARE)
     left = 60 * minutes - (time.monotonic() - began)
+    decoder_share = 0.0 if start is not None else DECODER_SHARE
     transformer = transformer_part(
-        out, vae, text_encoder, tokenizer, seconds=left * (1 - DECODER_SHARE), device=device, compiled=compiled, log=log
+        out,
+        vae,
+        text_encoder,
+        tokenizer,
+        seconds=left * (1 - decoder_share),
+        device=device,
+        compiled=compiled,
+        log=log,
+        start=start,
     )
-    vae = decoder_part(out, vae, log, deadline=began + 60 * minutes)
+    if start is None:
+        vae = decoder_part(out, vae, log, deadline=began + 60 * minutes)
     curve = learning_curve(out / "log.jsonl")
     save_checkpoint(out / "checkpoint", tokenizer, text_encoder, vae, transformer, curve)
     typer.echo(f"wrote {out / 'checkpoint'}")
+
+
+def copy_parts(start: Path, out: Path) -> None:
+    """Put a checkpoint's tokenizer, text encoder and VAE where the parts of the training look for their own."""
+    if not (start / "model_index.json").exists():
+        raise typer.BadParameter(f"{start} is no checkpoint: give a folder with model_index.json.", param_hint="--start")
+    for name in ("tokenizer", "text_encoder", "vae"):
+        shutil.copytree(start / name, out / name, dirs_exist_ok=True)
 
 
 def text_part(out: Path, log: TrainingLog, steps: int = 400) -> tuple[Any, UMT5EncoderModel]:
@@ -165,13 +188,20 @@ def transformer_part(
     device: str,
     compiled: bool,
     log: TrainingLog,
-    stages: tuple[Stage, ...] = STAGES,
+    start: Path | None = None,
 ) -> WanTransformer3DModel:
-    """Train through the stages that are not yet done; the time left is shared out between those."""
+    """Train through the stages that are not yet done; the time left is shared out between those.
+
+    Args:
+        start: a checkpoint whose transformer is trained on; it knows content already, so the first stage is left out.
+    """
     with torch.no_grad():
         null_text = encode_text(text_encoder, tokenizer, [""])[0]
-    trainer = TransformerTrainer(small_model.new_transformer(), null_text, device=device, compiled=compiled)
-    file, done = out / "transformer.state.pt", 0
+    model, stages = small_model.new_transformer(), STAGES
+    if start is not None:
+        model = WanTransformer3DModel.from_pretrained(start / "transformer", torch_dtype=torch.float32)
+    trainer = TransformerTrainer(model, null_text, device=device, compiled=compiled)
+    file, done = out / "transformer.state.pt", int(start is not None)
     if file.exists():
         done = trainer.load(file).get("stages_done", 0)
     shares = sum(stage.share for stage in stages[done:])
@@ -179,14 +209,14 @@ def transformer_part(
         if index < done:
             continue
         first = TRAINING_SEEDS * (10 * (index + 1)) + trainer.samples
-        sources = [
-            (ExampleSource(vae, text_encoder, tokenizer, size, seed=first + TRAINING_SEEDS * place), count)
-            for place, (size, count) in enumerate(stage.sizes)
-        ]
+        sources = {
+            size: ExampleSource(vae, text_encoder, tokenizer, size, seed=first + TRAINING_SEEDS * place)
+            for place, size in enumerate(dict.fromkeys(part.size for part in stage.parts))
+        }
         trainer.guidance = stage.guidance
         train_for(
             trainer,
-            sources,
+            [(sources[part.size], part.batch, part.moments) for part in stage.parts],
             seconds=seconds * stage.share / shares,
             rate=stage.rate,
             log=log.of(stage.name),

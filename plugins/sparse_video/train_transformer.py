@@ -1,4 +1,8 @@
-"""Training of the small Wan transformer by flow matching, content first, shapes next, full length last."""
+"""Training of the small Wan transformer by flow matching, on a few moments of whole clips first, at full length last.
+
+Attention's cost grows with the square of the tokens, so most examples are a clip's frames at a few of its steps in time,
+with the positions that those have in the clip: the layout of all of it is learned at a fraction of the price.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,14 @@ from torch import nn
 
 from core.training import save_state
 
-from .latents import GEOMETRY, MAP_LABELS, MAPS, PLACE, Examples, ExampleSource
+from .latents import GEOMETRY, MAP_LABELS, MAPS, Examples, ExampleSource
+from .noise import noise_mean
 from .scenes import COLOURS
 
 TAP = 2  # the block after which the training-only head reads where which shape is
-LABEL_WEIGHT, GEOMETRY_WEIGHT, PLACE_WEIGHT = 0.3, 0.3, 0.3
+LABEL_WEIGHT, GEOMETRY_WEIGHT = 0.3, 0.3
 TEXT_DROPOUT = 0.1
-SHIFT = 3.0  # towards noise at the tokens below: the composition is decided there
-SHIFT_TOKENS = 4176
-LEAST_SHIFT = 1.5
+SHIFT = 3.0  # towards noise: the composition is decided there
 AVERAGED, MOST_AVERAGED = 0.05, 50  # how far back the running average reaches: of the steps so far, and in steps
 
 
@@ -38,28 +41,56 @@ class Tap(nn.Module):
         return self.hidden
 
 
-def map_losses(guess: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The head's cross entropy for the labels, its square error for the geometry, per token that shows a shape, and
-    that for the token's place.
+class SampledRope(nn.Module):
+    """Rotary positions of tokens that are some steps of a longer clip.
+
+    Attributes:
+        steps: which ones, int64 [T]; None where the clip is whole.
+        clip: how many steps the clip has.
+    """
+
+    def __init__(self, rope: nn.Module) -> None:
+        super().__init__()
+        self.rope = rope
+        self.steps: torch.Tensor | None = None
+        self.clip = 0
+
+    def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if self.steps is None:
+            return self.rope(latents)
+        height, width = latents.shape[3:]
+        whole = self.rope(latents.new_empty(1, 1, self.clip, height, width))
+        steps = self.steps.to(latents.device)
+        return tuple(part.unflatten(1, (self.clip, height * width))[:, steps].flatten(1, 2) for part in whole)
+
+
+def sample_steps(clip: int, count: int, generator: torch.Generator) -> torch.Tensor:
+    """`count` of a clip's steps in time, ascending: every other time in a row, else from all over it."""
+    if torch.rand((), generator=generator) < 0.5:
+        first = int(torch.randint(clip - count + 1, (), generator=generator))
+        return torch.arange(first, first + count)
+    return torch.randperm(clip, generator=generator)[:count].sort().values
+
+
+def map_losses(guess: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The head's cross entropy for the labels, and its square error for the geometry, per token that shows a shape.
 
     Args:
         guess, truth: [batch, tokens, MAPS].
     """
-    parts = (len(MAP_LABELS), len(GEOMETRY), len(PLACE))
+    parts = (len(MAP_LABELS), len(GEOMETRY))
     guesses, truths = guess.split(parts, -1), truth.split(parts, -1)
     share = truth[..., : len(COLOURS)].sum()
     return (
         nn.functional.binary_cross_entropy_with_logits(guesses[0], truths[0]),
         (guesses[1] - truths[1]).square().sum() / (len(GEOMETRY) * share.clamp_min(1e-6)),
-        nn.functional.mse_loss(guesses[2], truths[2]),
     )
 
 
-def noise_levels(count: int, tokens: int, generator: torch.Generator) -> torch.Tensor:
-    """Noise levels sigma in 0..1, logit-normal, shifted by the root of the tokens (arXiv 2403.03206, eq. 19 and 23)."""
-    shift = max(LEAST_SHIFT, SHIFT * (tokens / SHIFT_TOKENS) ** 0.5)
+def noise_levels(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Noise levels sigma in 0..1, logit-normal, shifted towards noise (arXiv 2403.03206, eq. 19 and 23)."""
     level = torch.sigmoid(torch.randn(count, generator=generator))
-    return shift * level / (1 + (shift - 1) * level)
+    return SHIFT * level / (1 + (SHIFT - 1) * level)
 
 
 def optimisers(model: WanTransformer3DModel, head: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
@@ -77,6 +108,7 @@ class TransformerTrainer:
 
     Args:
         null_text: the embedding of the empty prompt, [tokens, width], which replaces a tenth of the prompts.
+        noise_strength: of the noise's mean (`noise_mean`).
         compiled: compile the blocks (a fifth to a half faster; needs a C++ compiler).
 
     Attributes:
@@ -89,6 +121,7 @@ class TransformerTrainer:
         model: WanTransformer3DModel,
         null_text: torch.Tensor,
         *,
+        noise_strength: float = 1.0,
         rate: float = 1.5e-3,
         device: str = "cpu",
         compiled: bool = False,
@@ -99,6 +132,7 @@ class TransformerTrainer:
             rate,
             device,
         )
+        self.noise_strength = noise_strength
         self.head = nn.Linear(model.config["num_attention_heads"] * model.config["attention_head_dim"], len(MAPS))
         self.head.to(device)
         self.optimisers = optimisers(model, self.head, rate)
@@ -111,12 +145,23 @@ class TransformerTrainer:
             model.compile_repeated_blocks(dynamic=False)
         self.tap = Tap(model.blocks[TAP])
         model.blocks[TAP] = self.tap
+        self.rope = SampledRope(model.rope)
+        model.rope = self.rope
 
-    def loss(self, examples: Examples) -> tuple[torch.Tensor, ...]:
-        """The flow-matching loss (velocity, mean square) and the head's three (`map_losses`)."""
+    def loss(self, examples: Examples, steps: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+        """The flow-matching loss (velocity, mean square) and the head's two (`map_losses`).
+
+        Args:
+            steps: of the clips' steps in time, those to learn from; None for all.
+        """
+        grid = examples.latents.shape[2:]
+        mean = noise_mean(tuple(grid), examples.latents.shape[1], self.noise_strength)
+        self.rope.steps, self.rope.clip = steps, grid[0]
+        if steps is not None:
+            examples, mean = examples.at(steps), mean[:, steps]
         latents, text = examples.latents.to(self.device).float(), examples.text.to(self.device)
-        sigma = noise_levels(len(latents), latents[0, 0].numel(), self.generator).to(self.device)
-        noise = torch.randn(latents.shape, generator=self.generator).to(self.device)
+        sigma = noise_levels(len(latents), self.generator).to(self.device)
+        noise = (mean + torch.randn(latents.shape, generator=self.generator)).to(self.device)
         mixed = torch.lerp(latents, noise, sigma[:, None, None, None, None])
         dropped = torch.rand(len(text), generator=self.generator).to(self.device) < TEXT_DROPOUT
         text = torch.where(dropped[:, None, None], self.null_text.to(text.dtype), text)
@@ -132,11 +177,11 @@ class TransformerTrainer:
         truth = examples.maps.to(self.device).flatten(2).transpose(1, 2).float()
         return nn.functional.mse_loss(velocity, target), *map_losses(maps.float(), truth)
 
-    def train_step(self, examples: Examples, rate: float) -> dict[str, float]:
-        """One step of both optimisers and of the running average."""
+    def train_step(self, examples: Examples, rate: float, steps: torch.Tensor | None = None) -> dict[str, float]:
+        """One step of both optimisers and of the running average; `steps` as of `loss`."""
         began = time.perf_counter()
-        losses = self.loss(examples)
-        weights = (1.0, LABEL_WEIGHT, GEOMETRY_WEIGHT, PLACE_WEIGHT)
+        losses = self.loss(examples, steps)
+        weights = (1.0, LABEL_WEIGHT, GEOMETRY_WEIGHT)
         torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum().backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
@@ -151,7 +196,7 @@ class TransformerTrainer:
             for name, value in self.plain_state().items():
                 self.average[name].lerp_(value, weight)
         self.seconds += time.perf_counter() - began
-        names = ("loss", "map_loss", "geometry_loss", "place_loss")
+        names = ("loss", "map_loss", "geometry_loss")
         return {name: loss.item() for name, loss in zip(names, losses, strict=True)}
 
     def plain_state(self) -> dict[str, torch.Tensor]:
@@ -189,7 +234,7 @@ class TransformerTrainer:
 
 def train_for(
     trainer: TransformerTrainer,
-    sources: list[tuple[ExampleSource, int]],
+    sources: list[tuple[ExampleSource, int, int | None]],
     *,
     seconds: float,
     rate: Callable[[float], float],
@@ -197,14 +242,21 @@ def train_for(
     every: int = 50,
     save: Callable[[], None] = lambda: None,
 ) -> None:
-    """Alternate between the sources (each with its batch size); `rate` maps the share of the time to a rate."""
+    """Alternate between the sources; `rate` maps the share of the time to a rate.
+
+    Args:
+        sources: each with its batch size and how many of its clips' steps in time to learn from at once (None: all).
+    """
     began, since, sums, last_saved = time.monotonic(), time.monotonic(), {}, time.monotonic()
     turn = 0
     while (elapsed := time.monotonic() - began) < seconds:
-        source, count = sources[turn % len(sources)]
+        source, count, moments = sources[turn % len(sources)]
         turn += 1
-        parts = trainer.train_step(source.batch(count), rate(elapsed / seconds))
-        label = f"{source.size.tokens}"
+        examples = source.batch(count)
+        clip = examples.latents.shape[2]
+        steps = None if moments is None else sample_steps(clip, moments, trainer.generator)
+        parts = trainer.train_step(examples, rate(elapsed / seconds), steps)
+        label = f"{source.size.tokens * (moments or clip) // clip}"
         for name, value in parts.items():
             sums.setdefault(f"{name}_{label}", []).append(value)
         if trainer.step % every == 0:

@@ -110,7 +110,7 @@ class ExampleSource:
         *,
         seed: int,
         capacity: int = 3000,
-        fresh: float = 0.34,
+        fresh: float = 0.1,
     ) -> None:
         self.vae, self.text_encoder, self.tokenizer, self.size = vae, text_encoder, tokenizer, size
         self.capacity, self.fresh = capacity, fresh

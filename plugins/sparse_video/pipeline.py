@@ -53,8 +53,8 @@ class SparseVideoPipeline(DiffusionPipeline):
         max_tokens: visual tokens that the model takes at most; None sets no limit.
         fps: frames per second of its clips; None takes the family's.
         default_attention: settings of RectifiedAttentionConfig as a dict; None takes the family's preset.
-        noise_strength: of the mean of the noise that a clip starts from (`noise_mean`), for a model that was trained so;
-            0 starts from the usual noise.
+        noise_strength: of the mean of the noise that a clip starts from (`noise_mean`), for a model that was trained
+            so; 0 starts from the usual noise.
 
     Example:
         >>> pipe = SparseVideoPipeline.from_pretrained("hub_cards/sparse-video-tiny")  # doctest: +SKIP

@@ -129,7 +129,9 @@ def train_command(
 def copy_parts(start: Path, out: Path) -> None:
     """Put a checkpoint's tokenizer, text encoder and VAE where the parts of the training look for their own."""
     if not (start / "model_index.json").exists():
-        raise typer.BadParameter(f"{start} is no checkpoint: give a folder with model_index.json.", param_hint="--start")
+        raise typer.BadParameter(
+            f"{start} is no checkpoint: give a folder with model_index.json.", param_hint="--start"
+        )
     for name in ("tokenizer", "text_encoder", "vae"):
         shutil.copytree(start / name, out / name, dirs_exist_ok=True)
 

@@ -1,7 +1,7 @@
 """Training of the small Wan transformer by flow matching, on a few moments of whole clips first, at full length last.
 
-Attention's cost grows with the square of the tokens, so most examples are a clip's frames at a few of its steps in time,
-with the positions that those have in the clip: the layout of all of it is learned at a fraction of the price.
+Attention's cost grows with the square of the tokens, so most examples are a clip's frames at a few of its steps in
+time, with the positions that those have in the clip: the layout of all of it is learned at a fraction of the price.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class TransformerTrainer:
         self.tap = Tap(model.blocks[TAP])
         model.blocks[TAP] = self.tap
         self.rope = SampledRope(model.rope)
-        model.rope = self.rope
+        model.register_module("rope", self.rope)
 
     def loss(self, examples: Examples, steps: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
         """The flow-matching loss (velocity, mean square) and the head's two (`map_losses`).
@@ -155,7 +155,7 @@ class TransformerTrainer:
             steps: of the clips' steps in time, those to learn from; None for all.
         """
         grid = examples.latents.shape[2:]
-        mean = noise_mean(tuple(grid), examples.latents.shape[1], self.noise_strength)
+        mean = noise_mean(grid, examples.latents.shape[1], self.noise_strength)
         self.rope.steps, self.rope.clip = steps, grid[0]
         if steps is not None:
             examples, mean = examples.at(steps), mean[:, steps]

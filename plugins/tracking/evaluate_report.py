@@ -87,10 +87,9 @@ def number(value: float | None) -> str:
 
 
 def sensors(row: Row) -> str:
-    """The sensors of a row, with what was cut and what was left out."""
+    """The sensors of a row, with what was cut."""
     text = " + ".join(row["modalities"])
-    text += f", {row['cut']} cut" if row.get("cut") else ""
-    return text + (", detections alone" if row.get("candidates") == "detected" else "")
+    return text + (f", {row['cut']} cut" if row.get("cut") else "")
 
 
 def _case_table(rows: Sequence[Row], columns: Columns) -> list[str]:

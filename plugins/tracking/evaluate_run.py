@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
-import torch
 
 from .baseline import Associate, detections_of
 from .conditions import checked_sensors, scene_options
@@ -19,7 +18,6 @@ from .scenes import Scene, generate_scene
 from .session import PROMPTED, Candidates
 
 PromptKind = Literal["mask", "box"]
-Choice = Literal["all", "detected"]
 Loads = dict[tuple[int, str], np.ndarray]
 Tell = Callable[[str], None]
 
@@ -46,7 +44,6 @@ class Case:
         modalities: the sensors that the tracker is shown.
         cut: one of them that is switched off from the middle of the clip on.
         prompt: how objects are drawn, "mask" or "box"; None for the task's own: a mask for VOS, a box for SOT.
-        candidates: "detected" leaves out the session's own propagated masks, so that only the matching is compared.
     """
 
     task: Task
@@ -54,7 +51,6 @@ class Case:
     modalities: tuple[str, ...] = ("rgb", "thermal")
     cut: str | None = None
     prompt: PromptKind | None = None
-    candidates: Choice = "all"
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -63,8 +59,6 @@ class Case:
             object.__setattr__(self, "prompt", {"sot": "box", "vos": "mask"}.get(self.task))
         elif self.prompt not in get_args(PromptKind):
             raise TrackingError(f"unknown prompt {self.prompt!r}: choose {' or '.join(get_args(PromptKind))}")
-        if self.candidates not in get_args(Choice):
-            raise TrackingError(f"unknown candidates {self.candidates!r}: choose {' or '.join(get_args(Choice))}")
         scene_options(self.condition)
         object.__setattr__(self, "modalities", checked_sensors(self.modalities))
         if self.cut is not None and (self.cut not in self.modalities or len(self.modalities) < 2):
@@ -80,7 +74,6 @@ class Case:
             "modalities": list(self.modalities),
             "cut": self.cut,
             "prompt": self.prompt,
-            "candidates": self.candidates,
         }
 
 
@@ -133,14 +126,6 @@ def loads_of(session: Any) -> Loads:
     }
 
 
-def nothing_propagated(features: Any, *_: Any) -> Candidates:
-    """In the place of `SataSession.propagated`."""
-    empty = features.fine.new_zeros
-    height, width = features.fine.shape[2:]
-    nothing = torch.zeros(0, dtype=torch.bool, device=features.fine.device)
-    return Candidates(empty(0, 4), empty(0, height, width), empty(0), nothing)
-
-
 def prompts_of(case: Case, scene: Scene) -> dict[int, int]:
     """The objects to ask for and from which frame on: all that can be seen for VOS, the first of them for SOT."""
     if case.task not in PROMPTED:
@@ -163,8 +148,6 @@ def follow_scene(start: Start, case: Case, scene: Scene) -> Followed:
     height, width = scene.ids.shape[1:]
     session: Any = start(case.task)
     detections = watch_detections(session, (height, width))
-    if case.candidates == "detected":
-        session.propagated = nothing_propagated
     prompts = prompts_of(case, scene)
     frames: list[FrameInstances] = []
     for frame in range(len(scene)):
@@ -231,7 +214,7 @@ def _run(start: Start, outcome: Outcome, scene: Scene, truth: Tracks, rivals: Ma
     followed = follow_scene(start, case, scene)
     tracks = followed.tracks
     outcome.scores[scene.seed] = score_clip(case.task, truth, tracks, prompts)
-    if case.task not in PROMPTED and case.candidates == "all":
+    if case.task not in PROMPTED:
         for name, associate in rivals.items():
             guess = associate(followed.detections, tracks.height, tracks.width, case.task)
             outcome.rivals.setdefault(name, {})[scene.seed] = score_clip(case.task, truth, guess, prompts)

@@ -199,7 +199,7 @@ def test_steps_are_in_order_and_every_other_time_in_a_row():
     for steps in drawn:
         assert len(set(steps.tolist())) == 4
         assert steps.tolist() == sorted(steps.tolist())
-        assert 0 <= steps[0]
+        assert steps[0] >= 0
         assert steps[-1] < 29
     in_a_row = sum(bool(steps[-1] - steps[0] == 3) for steps in drawn)
     assert 70 < in_a_row < 130

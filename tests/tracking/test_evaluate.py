@@ -97,7 +97,6 @@ class TestCases:
             ({"cut": "depth"}, "cannot be cut"),
             ({"modalities": ("rgb",), "cut": "rgb"}, "cannot be cut"),
             ({"prompt": "scribble"}, "unknown prompt"),
-            ({"candidates": "best"}, "unknown candidates"),
         ],
     )
     def test_a_case_that_cannot_be_says_what_can(self, given, message):
@@ -229,22 +228,6 @@ class TestOurSession:
             assert selections["rgb"] == selections["depth"] == selections["thermal"]
         assert all(sum(row["shares"]) == pytest.approx(1) and row["least"] == min(row["shares"]) for row in rows)
 
-    def test_without_propagated_masks_only_detections_are_matched(self, start):
-        carried = []
-
-        def started(task: Any) -> SataSession:
-            session = start(task)
-            propagated = session.propagated
-            session.propagated = lambda *given: carried.append(1) or propagated(*given)
-            return session
-
-        alone = Case("mots", candidates="detected")
-        outcomes, _ = run_cases(started, [alone], Clips((3,), 4, (64, 64)))
-        assert carried == []
-        run_cases(started, [Case("mots")], Clips((3,), 4, (64, 64)))
-        assert carried
-        assert outcomes[0].scores[3]["hota"].false_positives.sum() > 0
-
     def test_the_command_prints_what_it_writes(self, start, tmp_path):
         from plugins.tracking.pipeline_sata import SataPipeline
 
@@ -300,7 +283,7 @@ class TestReport:
     def test_mixed_pools_the_four_conditions(self, report):
         mixed, parts = (
             [row for row in report["cases"] if row["task"] == "mots" and row["condition"] in names and not row["cut"]
-             and row["modalities"] == ["rgb", "thermal"] and row["candidates"] == "all"]
+             and row["modalities"] == ["rgb", "thermal"]]
             for names in (("mixed",), MIXED)
         )  # fmt: skip
         assert [row["clips"] for row in mixed] == [4]
@@ -312,13 +295,13 @@ class TestReport:
             assert met[text] is True
         assert met["day, thermal cut: J kept from there on"] is True
         assert met["night, J gained by thermal"] is False
-        assert met["twins, HOTA of ours over the better ByteTrack"] is None
+        assert met["twins, HOTA over the better ByteTrack"] is None
         assert met["least share of an expert"] is None
 
     def test_findings_compare_the_rows_that_belong_together(self):
         def row(task: str, condition: str, sensors: str, cut: str | None = None, **scores: float) -> dict[str, Any]:
             named = {"task": task, "condition": condition, "modalities": sensors.split(), "cut": cut}
-            return named | {"candidates": "all", "clips": 1, "scores": scores, "rivals": [], "seeds": []}
+            return named | {"clips": 1, "scores": scores, "rivals": [], "seeds": []}
 
         rows = [
             row("vos", "night", "rgb thermal", j=0.7),
@@ -350,17 +333,16 @@ class TestReport:
         named = {"task": "mots", "condition": "twins", "modalities": ["rgb", "thermal"], "cut": None}
         rivals = [{"name": "one", "scores": scores(0.6)}, {"name": "two", "scores": scores(0.72)}]
         rows = [
-            named | {"candidates": "all", "scores": scores(0.8), "rivals": rivals},
-            named | {"candidates": "detected", "scores": scores(0.7), "rivals": []},
+            named | {"scores": scores(0.8), "rivals": rivals},
+            named | {"condition": "occlusion", "scores": scores(0.7), "rivals": rivals},
         ]
         found = findings(rows, [])
-        assert [row["association"] for row in found["association"]] == [
-            "ours", "our matching, detections alone", "one", "two",
-        ]  # fmt: skip
+        assert [row["association"] for row in found["association"]] == ["ours", "one", "two"] * 2
         judged = {bar["text"]: bar for bar in bars(rows, found)}
-        assert judged["twins, HOTA of ours over the better ByteTrack"]["value"] == pytest.approx(0.08)
-        assert judged["twins, HOTA of our matching, detections alone over the better ByteTrack"]["met"] is False
-        assert judged["occlusion, HOTA of ours over the better ByteTrack"]["met"] is None
+        assert judged["twins, HOTA over the better ByteTrack"]["value"] == pytest.approx(0.08)
+        assert judged["occlusion, HOTA over the better ByteTrack"]["met"] is False
+        judged = {bar["text"]: bar for bar in bars(rows[:1], findings(rows[:1], []))}
+        assert judged["occlusion, HOTA over the better ByteTrack"]["met"] is None
 
     def test_one_row_is_found_by_all_that_names_it(self, report):
         whole, cut = (find(report["cases"], "vos", "day", ("rgb", "thermal"), cut=name) for name in (None, "rgb"))

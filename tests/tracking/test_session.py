@@ -10,7 +10,7 @@ import torch
 
 from plugins.tracking.errors import TrackingError
 from plugins.tracking.scenes import Scene, generate_scene
-from plugins.tracking.session import Candidates, SataSession, distinct
+from plugins.tracking.session import Candidates, SataSession, distinct, overlap_with_expected
 from plugins.tracking.tracklets import Tracklet, banks
 from plugins.tracking.views import make_view, model_size
 from tests.tracking.tiny import tiny_model, wake_experts
@@ -140,6 +140,35 @@ class TestPrompts:
 
 
 class TestLifecycle:
+    @pytest.mark.parametrize(("task", "carries"), [("vos", True), ("sot", True), ("mots", False), ("mot", False)])
+    def test_only_what_was_prompted_for_is_carried_on_beside_detections(self, scene, task, carries, monkeypatch):
+        carried = []
+        propagated = SataSession.propagated
+        monkeypatch.setattr(SataSession, "propagated", lambda *given: carried.append(1) or propagated(*given))
+        session = start(task)
+        if carries:
+            session.add_prompt(1, box=(5, 5, 30, 30))
+        for index in range(3):
+            session.step(frame(scene, index))
+        assert session.tracklets
+        assert bool(carried) == carries
+
+    def test_twins_keep_their_ids_by_where_they_go_if_motion_counts(self, scene):
+        def names(weight: float) -> list[list[int]]:
+            session = start("mots", motion_weight=weight)
+            session.model.affinity = lambda candidates, tracklets: torch.eye(
+                len(candidates.fine), len(tracklets.fine)
+            ).flip(0)
+            left, right = [0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.8, 0.8]
+            masks = torch.zeros(2, 32, 32)
+            masks[0, 4:9, 4:9] = masks[1, 20:25, 20:25] = 1
+            found = Candidates(torch.tensor([left, right]), masks, torch.ones(2), torch.ones(2, dtype=torch.bool))
+            session.detected = lambda _: found  # ty: ignore[invalid-assignment]
+            return [session.step(frame(scene, index)).xyxy[:, 0].argsort().tolist() for index in range(2)]
+
+        assert names(0.0) == [[0, 1], [1, 0]]  # looks alone exchange them, as this affinity has it
+        assert names(2.0) == [[0, 1], [0, 1]]
+
     def test_automatic_ids_start_above_the_prompted_ones(self, scene):
         session = start("mots")
         session.add_prompt(42, box=(5, 5, 30, 30))
@@ -262,6 +291,16 @@ class TestParts:
         assert seen.tolist() == [[True, True, False, False], [True] * 4]
         assert age.tolist() == [[6, 5, 0, 0], [4, 3, 2, 1]]
         assert fine[1, :, 0].tolist() == [2, 3, 4, 5]
+
+    def test_where_a_tracklet_should_be_is_known_until_it_is_gone_for_too_long(self):
+        def tracklet(speed: float, missed: int) -> Tracklet:
+            moved = torch.tensor([speed, 0.0, speed, 0.0])
+            return Tracklet(1, torch.tensor([0.1, 0.1, 0.3, 0.3]), torch.zeros(2, 2), 1.0, moved, missed=missed)
+
+        boxes = torch.tensor([[0.1, 0.1, 0.3, 0.3], [0.2, 0.1, 0.4, 0.3]])
+        candidates = Candidates(boxes, torch.zeros(2, 2, 2), torch.ones(2), torch.ones(2, dtype=torch.bool))
+        overlap = overlap_with_expected(candidates, [tracklet(0, 0), tracklet(0.1, 0), tracklet(0.1, 5)])
+        torch.testing.assert_close(overlap, torch.tensor([[1, 1 / 3, 0], [1 / 3, 1, 0]]))
 
     def test_what_covers_the_same_is_one_candidate_and_keeps_the_better_score(self):
         masks = torch.zeros(3, 4, 4)

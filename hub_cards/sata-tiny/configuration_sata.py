@@ -31,6 +31,8 @@ class SataConfig(PreTrainedConfig):
             scores that open and that go on with a track. nms_threshold: box IoU above which a detection is a repeat.
         use_relative_coords: give the mask decoder each pixel's place in the prompted box; what a small model needs.
         paper_matching: no column for "none of these" in the matching.
+        motion_weight: how much a candidate's overlap with where a tracklet should be by now counts beside their
+            affinity; 0 is the paper, which matches by looks alone and cannot tell twins apart.
     """
 
     model_type = "sata"
@@ -63,6 +65,7 @@ class SataConfig(PreTrainedConfig):
     nms_threshold: float = 0.7
     use_relative_coords: bool = False
     paper_matching: bool = False
+    motion_weight: float = 0.0
     complementary_weight: float = 1.0
     orthogonal_weight: float = 0.1
     task_weight: float = 0.1

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .boxes import boxes_of_masks
+from .boxes import box_iou, boxes_of_masks
 from .decoder import Decoded
 from .errors import TrackingError
 from .image_processing_sata import LONGEST, SataImageProcessor
@@ -24,7 +24,7 @@ from .modeling_sata import Embedded, Features, SataModel
 from .prompts import Prompts
 from .results import TASKS, FrameInstances
 from .session_prompts import PROMPTED, Prompt, checked_box, checked_mask, checked_points
-from .tracklets import Tracklet, banks
+from .tracklets import EXTRAPOLATED, Tracklet, banks
 
 SAME_MASK = 0.7  # IoU from which two candidates are one
 FIRST_AUTOMATIC_ID = 1
@@ -183,12 +183,17 @@ class SataSession:
                 total[name] = total[name] + selected if name in total else selected
 
     def follow(self, features: Features) -> Candidates:
-        """Candidates, their embeddings, the matching, and what comes of it; returns the candidates."""
+        """Candidates, their embeddings, the matching, and what comes of it; returns the candidates.
+
+        Detections are what MOT and MOTS go by. Where objects were prompted for, which may be of no kind that is
+        detected, the masks carried on from the frame before come after them (section 3.3).
+        """
         config = self.model.config
         tracklets = list(self.tracklets.values())
         remembered = self.model.recall(*banks(tracklets, self.frame)) if tracklets else None
-        found = [self.propagated(features, tracklets, remembered)] if remembered is not None else []
-        found.append(self.detected(features))
+        found = [self.detected(features)]
+        if remembered is not None and self.task in PROMPTED:
+            found.append(self.propagated(features, tracklets, remembered))
         candidates = distinct(Candidates.joined(found))
         embedded = None
         matched: dict[int, int] = {}
@@ -196,7 +201,9 @@ class SataSession:
             source = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.boxes.device)
             embedded = self.model.embed(features, candidates.boxes, candidates.masks, source)
             if remembered is not None:
-                matched = dict(assign(self.model.affinity(embedded, remembered), config.match_threshold))
+                score = self.model.affinity(embedded, remembered)
+                score = score + config.motion_weight * overlap_with_expected(candidates, tracklets)
+                matched = dict(assign(score, config.match_threshold))
         for row, column in matched.items():
             assert embedded is not None
             self.update(tracklets[column], candidates, embedded, row)
@@ -361,13 +368,20 @@ def mask_overlap(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return shared / (one.sum(1)[:, None] + two.sum(1)[None] - shared).clamp_min(1)
 
 
+def overlap_with_expected(candidates: Candidates, tracklets: list[Tracklet]) -> torch.Tensor:
+    """IoU of each candidate's box with where each tracklet should be, [m, n]; 0 for one lost for too long to say."""
+    expected = torch.stack([tracklet.expected_box() for tracklet in tracklets])
+    known = torch.tensor([tracklet.missed < EXTRAPOLATED for tracklet in tracklets], device=expected.device)
+    return box_iou(candidates.boxes, expected) * known
+
+
 def unlike(candidates: Candidates, known: Candidates) -> torch.Tensor:
     """The rows int64 of the candidates that cover other pixels than all that is known."""
     return (mask_overlap(candidates.masks, known.masks) <= SAME_MASK).all(1).nonzero()[:, 0]
 
 
 def distinct(candidates: Candidates) -> Candidates:
-    """Without those that cover the same pixels as one before them; what is tracked comes before what is detected."""
+    """Without those that cover the same pixels as one before them."""
     overlap = mask_overlap(candidates.masks, candidates.masks)
     total = (candidates.masks > 0.5).flatten(1).sum(1)
     kept: list[int] = []

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+EXTRAPOLATED = 5  # frames for which a lost object is expected to go on as it did
+
 
 @dataclass
 class Tracklet:
@@ -31,8 +33,8 @@ class Tracklet:
     missed: int = 0
 
     def expected_box(self) -> torch.Tensor:
-        """Where it should be now, at constant velocity and size; a lost one goes on for five frames, then waits."""
-        middle = (self.speed[:2] + self.speed[2:]) / 2 * min(self.missed + 1, 5)
+        """Where it should be now, at constant velocity and size; a lost one goes on for a while, then waits."""
+        middle = (self.speed[:2] + self.speed[2:]) / 2 * min(self.missed + 1, EXTRAPOLATED)
         moved = self.box + torch.cat([middle, middle])
         return moved.clamp(0, 1) if bool((moved[2:] - 0.02 > 0).all() and (moved[:2] + 0.02 < 1).all()) else self.box
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ MAP_LABELS = (*COLOURS, *SHAPES, *MOTIONS)
 GEOMETRY = ("across", "down", "size", "turn's cosine", "turn's sine")
 MAPS = (*MAP_LABELS, *GEOMETRY)
 SIZE_UNIT = 16  # pixels
+AHEAD = 4  # examples made at a time, beside the training
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,11 @@ class Examples:
         return Examples(self.latents[rows], self.text[rows], self.maps[rows])
 
     def joined(self, other: Examples) -> Examples:
-        pairs = ((self.latents, other.latents), (self.text, other.text), (self.maps, other.maps))
-        return Examples(*(torch.cat(pair) for pair in pairs))
+        return Examples(*(torch.cat(pair) for pair in zip(self.parts, other.parts, strict=True)))
+
+    @property
+    def parts(self) -> tuple[torch.Tensor, ...]:
+        return self.latents, self.text, self.maps
 
 
 def per_token(frames: torch.Tensor) -> torch.Tensor:
@@ -97,6 +102,8 @@ def token_maps(scene: Scene, size: ClipSize) -> torch.Tensor:
 class ExampleSource:
     """Makes examples and keeps the last `capacity` of them, so that each clip is rendered once and seen a few times.
 
+    The next fresh ones are made beside the training step that comes before.
+
     Args:
         fresh: share of each batch that has never been seen.
     """
@@ -110,12 +117,16 @@ class ExampleSource:
         *,
         seed: int,
         capacity: int = 3000,
-        fresh: float = 0.1,
+        fresh: float = 0.06,
     ) -> None:
         self.vae, self.text_encoder, self.tokenizer, self.size = vae, text_encoder, tokenizer, size
         self.capacity, self.fresh = capacity, fresh
         self.next_seed = seed
         self.kept: Examples | None = None
+        self.made = 0
+        self.ahead = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+        self.coming: Future[Examples] | None = None
+        self.waiting: Examples | None = None
         self.generator = torch.Generator().manual_seed(seed)
         mean, std = (
             torch.tensor(values)[:, None, None, None]
@@ -140,12 +151,33 @@ class ExampleSource:
 
     def batch(self, count: int) -> Examples:
         """`count` examples, some of them fresh, the rest from those kept."""
-        new = count if self.kept is None or len(self.kept) < 4 * count else max(1, round(self.fresh * count))
-        examples = self.make(new)
-        self.kept = examples if self.kept is None else self.kept.joined(examples)
-        if len(self.kept) > self.capacity:
-            self.kept = self.kept.take(torch.arange(len(self.kept) - self.capacity, len(self.kept)))
-        if new == count:
-            return examples
-        rows = torch.randint(len(self.kept) - new, (count - new,), generator=self.generator)
-        return examples.joined(self.kept.take(rows))
+        new = count if self.count < 4 * count else max(1, round(self.fresh * count))
+        fresh = self.next(new)
+        rows = torch.randint(self.count, (count - new,), generator=self.generator) if new < count else None
+        batch = fresh if rows is None or self.kept is None else fresh.joined(self.kept.take(rows))
+        self.keep(fresh)
+        return batch
+
+    def next(self, count: int) -> Examples:
+        """The next `count` fresh examples; those after them are begun."""
+        while self.waiting is None or len(self.waiting) < count:
+            made = self.make(count) if self.coming is None else self.coming.result()
+            self.coming = self.ahead.submit(self.make, AHEAD)
+            self.waiting = made if self.waiting is None else self.waiting.joined(made)
+        places = torch.arange(len(self.waiting))
+        found, self.waiting = self.waiting.take(places[:count]), self.waiting.take(places[count:])
+        return found
+
+    def keep(self, fresh: Examples) -> None:
+        """Add examples to those kept, in the place of the oldest once there are `capacity`."""
+        if self.kept is None:
+            self.kept = Examples(*(part.new_zeros(self.capacity, *part.shape[1:]) for part in fresh.parts))
+        rows = (self.made + torch.arange(len(fresh))) % self.capacity
+        for own, part in zip(self.kept.parts, fresh.parts, strict=True):
+            own[rows] = part
+        self.made += len(fresh)
+
+    @property
+    def count(self) -> int:
+        """How many are kept."""
+        return min(self.made, self.capacity)

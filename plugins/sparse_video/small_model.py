@@ -24,7 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "max_sequence_length": TEXT_TOKENS,
     "max_tokens": 4 * 4176,
     "fps": 15.0,
-    "noise_strength": 1.0,
+    "noise_strength": 2.0,
     # Blocks of 32: a shape is a few tokens wide, and one correction for 64 tokens hardly reaches the velocity (see the
     # card). Forced neighbours would be a large part of the 131 blocks.
     # The first step dense, as the paper has it for Wan (5 of 50).

@@ -70,7 +70,7 @@ FULL = ClipSize(small_model.FRAMES, small_model.HEIGHT, small_model.WIDTH)  # 4,
 
 STAGES = (
     Stage("content", 0.1, (Part(PICTURE, 48),), (2e-3, 1.5e-3)),
-    Stage("moments", 0.7, (Part(FULL, 16, moments=4),), (1.5e-3, 5e-4)),
+    Stage("moments", 0.7, (Part(FULL, 64, moments=1), Part(FULL, 10, moments=8)), (1.5e-3, 5e-4)),
     Stage("length", 0.2, (Part(FULL, 8, moments=8), Part(FULL, 1)), (5e-4, 2e-5)),
 )
 
@@ -92,6 +92,10 @@ def train_command(
     """Train the small model on videos that this generates; run it again to go on."""
     if minutes <= 0:
         raise typer.BadParameter(f"{minutes} is not above 0: give minutes of wall time.", param_hint="--minutes")
+    if start is not None and not (start / "model_index.json").exists():
+        raise typer.BadParameter(
+            f"{start} is no checkpoint: give a folder with model_index.json.", param_hint="--start"
+        )
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -121,17 +125,13 @@ def train_command(
     )
     if start is None:
         vae = decoder_part(out, vae, log, deadline=began + 60 * minutes)
-    curve = learning_curve(out / "log.jsonl")
+    curve = earlier_curve(start) + learning_curve(out / "log.jsonl")
     save_checkpoint(out / "checkpoint", tokenizer, text_encoder, vae, transformer, curve)
     typer.echo(f"wrote {out / 'checkpoint'}")
 
 
 def copy_parts(start: Path, out: Path) -> None:
     """Put a checkpoint's tokenizer, text encoder and VAE where the parts of the training look for their own."""
-    if not (start / "model_index.json").exists():
-        raise typer.BadParameter(
-            f"{start} is no checkpoint: give a folder with model_index.json.", param_hint="--start"
-        )
     for name in ("tokenizer", "text_encoder", "vae"):
         shutil.copytree(start / name, out / name, dirs_exist_ok=True)
 
@@ -202,7 +202,8 @@ def transformer_part(
     model, stages = small_model.new_transformer(), STAGES
     if start is not None:
         model = WanTransformer3DModel.from_pretrained(start / "transformer", torch_dtype=torch.float32)
-    trainer = TransformerTrainer(model, null_text, device=device, compiled=compiled)
+    strength = small_model.DEFAULTS["noise_strength"]
+    trainer = TransformerTrainer(model, null_text, noise_strength=strength, device=device, compiled=compiled)
     file, done = out / "transformer.state.pt", int(start is not None)
     if file.exists():
         done = trainer.load(file).get("stages_done", 0)
@@ -228,6 +229,12 @@ def transformer_part(
     model = small_model.new_transformer()
     model.load_state_dict({name: value.cpu() for name, value in trainer.average.items()})
     return model.eval()
+
+
+def earlier_curve(start: Path | None) -> list[dict[str, Any]]:
+    """The curve of the training that a checkpoint already had."""
+    file = None if start is None else start / "training.json"
+    return json.loads(file.read_text(encoding="utf-8"))["curve"] if file is not None and file.exists() else []
 
 
 def learning_curve(log_file: Path, rows_per_stage: int = 12) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from plugins.sparse_video import small_model, train
 from plugins.sparse_video.cli import app
-from plugins.sparse_video.latents import MAP_LABELS, MAPS, ClipSize, Examples, ExampleSource, token_maps
+from plugins.sparse_video.latents import AHEAD, MAP_LABELS, MAPS, ClipSize, Examples, ExampleSource, token_maps
 from plugins.sparse_video.noise import noise_mean
 from plugins.sparse_video.scenes import COLOURS, FOLDS, describe, render, sample_scene, shape_path, worded
 from plugins.sparse_video.train_text import QUESTIONS, UNASKED, encode_text, train_text_encoder, word_answers
@@ -172,11 +172,11 @@ def test_every_token_of_a_shape_knows_its_geometry(seed):
 
 
 def test_fresh_examples_are_mixed_with_kept_ones_and_the_store_is_bounded(source):
-    for _ in range(14):
+    for _ in range(40):
         batch = source.batch(4)
         assert batch.latents.shape == (4, 16, 3, 4, 4)
-    assert len(source.kept) <= 40
-    assert source.next_seed < 7 + 14 * 4
+    assert len(source.kept) == source.count == 40
+    assert source.next_seed < 7 + 40 * 4 + AHEAD
 
 
 def test_examples_depend_on_the_seed_alone(source):
@@ -190,7 +190,8 @@ def test_noise_levels_lean_to_the_noisy_end():
     levels = noise_levels(4000, torch.Generator().manual_seed(0))
     assert levels.min() > 0
     assert levels.max() < 1
-    assert 0.68 < levels.mean() < 0.76
+    assert 0.78 < levels.mean() < 0.85
+    assert 0.3 < (levels > 0.93).float().mean() < 0.4  # where the layout is not in sight yet
 
 
 def test_steps_are_in_order_and_every_other_time_in_a_row():
@@ -348,6 +349,30 @@ def test_the_command_trains_writes_a_log_and_a_checkpoint_that_generates(tmp_pat
     assert all(file.stat().st_size < 10e6 for file in checkpoint.rglob("*") if file.is_file())
     frames = generate_few_frames(checkpoint)
     assert frames.shape == (1, 5, 32, 32, 3)
+
+
+def test_a_checkpoints_transformer_is_trained_on_and_the_rest_of_it_stays(tmp_path, monkeypatch):
+    start = Path(__file__).resolve().parents[2] / "hub_cards" / "sparse-video-tiny"
+    tiny = train.Stage("moments", 1.0, (train.Part(ClipSize(5, 32, 32), 2, moments=2),), (1e-3, 1e-3))
+    monkeypatch.setattr(train, "STAGES", (train.STAGES[0], tiny))
+    out = tmp_path / "run"
+    outcome = CliRunner().invoke(app, ["train", "--minutes", "0.02", "--out", str(out), "--start", str(start)])
+    assert outcome.exit_code == 0, outcome.output
+    made = out / "checkpoint"
+    for name in ("vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"):
+        assert (made / name).read_bytes() == (start / name).read_bytes()
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    assert (made / weights).read_bytes() != (start / weights).read_bytes()
+    curves = [json.loads((folder / "training.json").read_text())["curve"] for folder in (start, made)]
+    assert curves[1][: len(curves[0])] == curves[0]
+
+
+def test_what_is_no_checkpoint_cannot_be_trained_on(tmp_path):
+    options = ["--minutes", "1", "--out", str(tmp_path / "out"), "--start", str(tmp_path)]
+    outcome = CliRunner().invoke(app, ["train", *options])
+    assert outcome.exit_code != 0
+    assert "no checkpoint" in outcome.output
+    assert not (tmp_path / "out").exists()
 
 
 def generate_few_frames(checkpoint: Path) -> np.ndarray:

@@ -25,10 +25,10 @@ DEFAULTS: dict[str, Any] = {
     "max_tokens": 4 * 4176,
     "fps": 15.0,
     "noise_strength": 2.0,
-    # Blocks of 32: a shape is a few tokens wide, and one correction for 64 tokens hardly reaches the velocity (see the
-    # card). Forced neighbours would be a large part of the 131 blocks.
+    # Blocks of 64, not the paper's 128: a shape is a few tokens wide. Forced neighbours would be a large part of the 66
+    # blocks.
     # The first step dense, as the paper has it for Wan (5 of 50).
-    "default_attention": {"density": 0.25, "block_size": 32, "neighbors": False, "dense_steps": 0.1},
+    "default_attention": {"density": 0.25, "block_size": 64, "neighbors": False, "dense_steps": 0.1},
 }
 
 

@@ -133,7 +133,8 @@ def train_command(
 def copy_parts(start: Path, out: Path) -> None:
     """Put a checkpoint's tokenizer, text encoder and VAE where the parts of the training look for their own."""
     for name in ("tokenizer", "text_encoder", "vae"):
-        shutil.copytree(start / name, out / name, dirs_exist_ok=True)
+        if not (out / name).exists():
+            shutil.copytree(start / name, out / name)
 
 
 def text_part(out: Path, log: TrainingLog, steps: int = 400) -> tuple[Any, UMT5EncoderModel]:

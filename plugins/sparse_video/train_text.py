@@ -1,4 +1,4 @@
-"""Training of the small text encoder: every word learns the colour, shape and motion of the shape that it speaks of.
+"""Training of the small text encoder: every word learns what the shape that it speaks of is, does, and counts as.
 
 A text encoder that already knows which words belong together saves the transformer most of its training: the binding
 of "red" to "square" would otherwise have to be found through the noise of the diffusion loss.
@@ -12,14 +12,16 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from .scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Scene, sample_scene, worded
+from .scenes import BACKGROUNDS, COLOURS, MAX_SHAPES, MOTIONS, SHAPES, Scene, sample_scene, worded
 
 RELATIONS = ("alone", "behind", "in front")
+RANKS = tuple(f"{which + 1} of {count}" for count in range(1, MAX_SHAPES + 1) for which in range(count))
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "colour": tuple(COLOURS),
     "shape": SHAPES,
     "motion": MOTIONS,
     "relation": RELATIONS,
+    "rank": RANKS,  # where a shape goes, and how large it is, depends on it
     "background": tuple(BACKGROUNDS),
 }
 UNASKED = -100  # torch's cross entropy leaves these out
@@ -35,7 +37,8 @@ def word_answers(scene: Scene, length: int) -> torch.Tensor:
             continue
         shape = scene.shapes[index]
         relation = "behind" if shape.behind else "in front" if index == 1 and scene.shapes[0].behind else "alone"
-        for question, answer in enumerate((shape.colour, shape.shape, shape.motion, relation)):
+        rank = f"{index + 1} of {len(scene.shapes)}"
+        for question, answer in enumerate((shape.colour, shape.shape, shape.motion, relation, rank)):
             answers[question, place] = tuple(QUESTIONS.values())[question].index(answer)
     return answers
 

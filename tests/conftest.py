@@ -24,6 +24,7 @@ settings.register_profile("quartet", deadline=None, print_blob=True)
 settings.load_profile("quartet")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side, the tests of a file stay together, for its fixtures, and so do those with a browser, which begin.
 

@@ -24,13 +24,15 @@ settings.register_profile("quartet", deadline=None, print_blob=True)
 settings.load_profile("quartet")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, the tests of a file stay together, for its fixtures, and so do those with a browser, which begin.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Side by side, the tests of a file stay together, for its fixtures, and so do those with a browser.
 
-    Two browsers and two apps at once are too much for two cores.
+    Two browsers and two apps at once are too much for two cores. Said here, because xdist reads the groups before any
+    other look at the whole collection.
     """
+    item.add_marker(pytest.mark.xdist_group("e2e" if item.get_closest_marker("e2e") else str(item.path)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those with a browser begin: they are the longest group."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
-    for item in items:
-        together = "e2e" if item.get_closest_marker("e2e") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(together))

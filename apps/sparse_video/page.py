@@ -24,9 +24,8 @@ from core.errors import QuartetError
 from core.jobs import Job, default_store
 
 INTRO = """What does sparse attention save, in seconds and dollars per minute of video, and what does it cost in
-fidelity? The same clip is made with **dense** attention and with **rectified**: only some blocks of keys, corrected
-against a cheap estimate of full attention. Add **plain sparse**, the same blocks without the correction, to see what
-that does. All in one run."""
+fidelity? The same clip is made with **dense** attention, with **plain sparse** attention (only some blocks of keys),
+and **rectified**: the same blocks, corrected against a cheap estimate of full attention. All in one run."""
 MODEL = """A small model, trained for this page: 96 × 96 pixels, one to three shapes, and no other words than these.
 What is measured holds for it, on this machine; large models spend far more of their time in attention."""
 PROMISE = """<div class="promise">{tiles}<ul>
@@ -34,7 +33,6 @@ PROMISE = """<div class="promise">{tiles}<ul>
 <li>Time per step, peak memory, and seconds and dollars per minute of video. If sparse is slower than dense on this
 machine and at this size, the page says so.</li>
 <li>Which blocks each head attended to, and how wrong the attention itself became.</li></ul></div>"""
-COMPARED = ("dense", "rectified")  # to begin with: each is one more clip to wait for
 PRICE, PRICE_LABEL = 2.5, "Price of this machine, $ per GPU-hour"
 
 
@@ -67,9 +65,9 @@ class _Inputs:
             self.examples = [gr.Button(text, size="sm") for text in EXAMPLES]
         self.methods = gr.CheckboxGroup(
             [(NAMES[method], method) for method in METHODS],
-            value=list(COMPARED),
+            value=["dense", "sparse", "rectified"],
             label="Compare",
-            info="Each is one more clip. Centroid is beyond the paper: blocks left out take part as mean keys",
+            info="Centroid is beyond the paper: blocks left out take part as mean keys",
             elem_id="sparse-video-methods",
         )
         self.density = gr.Slider(
@@ -104,7 +102,7 @@ class _Results:
     """The right column's components; the results are hidden until there are some."""
 
     def __init__(self) -> None:
-        self.promise = gr.HTML(PROMISE.format(tiles=empty_tiles(COMPARED)), elem_id="sparse-video-promise")
+        self.promise = gr.HTML(PROMISE.format(tiles=empty_tiles(METHODS[:3])), elem_id="sparse-video-promise")
         self.status = gr.HTML("", elem_id="sparse-video-status")
         self.live = gr.HTML("", elem_id="sparse-video-live", js_on_load=LIVE_SCRIPT)
         with gr.Column(visible=False, elem_id="sparse-video-results") as self.box:

@@ -50,6 +50,7 @@ SPEC = PluginSpec(
         "checks.py",
         "request.py",
         "meter.py",
+        "noise.py",
         "preview.py",
         "output.py",
         "generation.py",

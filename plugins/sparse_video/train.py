@@ -240,7 +240,8 @@ def earlier_curve(start: Path | None) -> list[dict[str, Any]]:
 
 def learning_curve(log_file: Path, rows_per_stage: int = 12) -> list[dict[str, Any]]:
     """The log, thinned: the first and last row of each stage and some between."""
-    rows = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
+    lines = log_file.read_text(encoding="utf-8").splitlines() if log_file.exists() else []
+    rows = [json.loads(line) for line in lines]
     thinned = []
     for stage in dict.fromkeys(row["stage"] for row in rows):
         own = [row for row in rows if row["stage"] == stage]

@@ -80,8 +80,8 @@ def test_the_example_is_one_click_away_and_ends_in_clips_and_figures(app: Runnin
     generate(page)
     films = page.locator("#sparse-video-live .film[role=img]")
     expect(films.first).to_be_visible(timeout=EXAMPLE_WITHIN_MS)
-    expect(page.locator("#sparse-video-cards .verdict")).to_have_count(1, timeout=EXAMPLE_WITHIN_MS)
-    expect(page.locator("#sparse-video-players video.own")).to_have_count(2)
+    expect(page.locator("#sparse-video-cards .verdict")).to_have_count(2, timeout=EXAMPLE_WITHIN_MS)
+    expect(page.locator("#sparse-video-players video.own")).to_have_count(3)
     expect(page.locator("#sparse-video-caption")).to_contain_text("Tokens")
     expect(films).to_have_count(0)
     for place in ("times", "distances", "error-table", "recall", "cost"):

@@ -253,7 +253,7 @@ def test_the_transformer_learns_a_batch_by_heart():
 
 
 def test_guidance_adds_what_the_text_changes_to_the_target(monkeypatch):
-    learner, batch = trainer(), examples(12)
+    learner, batch = trainer(), examples(40)
     outputs, texts = [], []
     forward = learner.model.forward
 

@@ -24,7 +24,7 @@ def sparse_video_compare(
 
     Args:
         prompt: what the clip shows.
-        methods: of "dense", "sparse", "rectified" and "centroid"; the first three if left out.
+        methods: of "dense", "sparse", "rectified" and "centroid"; "dense" and "rectified" if left out.
         density: share of key blocks to keep, above 0 and at most 1.
         seed: of the noise, the same for every clip.
         steps: sampling steps, 0 for the model's own.

@@ -19,13 +19,14 @@ from apps.sparse_video.endpoints import (
 )
 from apps.sparse_video.files import DOWNLOADS
 from apps.sparse_video.player import LIVE_SCRIPT, NAMES, PLAYER_SCRIPT, STYLE, empty_tiles, live_tiles, players
-from apps.sparse_video.work import EXAMPLES, FRAMES, METHODS, SIDE, SLUG, WORDS
+from apps.sparse_video.work import BEGIN_WITH, EXAMPLES, FRAMES, METHODS, SIDE, SLUG, WORDS
 from core.errors import QuartetError
 from core.jobs import Job, default_store
 
 INTRO = """What does sparse attention save, in seconds and dollars per minute of video, and what does it cost in
-fidelity? The same clip is made with **dense** attention, with **plain sparse** attention (only some blocks of keys),
-and **rectified**: the same blocks, corrected against a cheap estimate of full attention. All in one run."""
+fidelity? The same clip is made with **dense** attention, and with **rectified**: only some blocks of keys, corrected against a
+cheap estimate of full attention. **Plain sparse**, the same blocks without the correction, can stand beside them. All
+in one run."""
 MODEL = """A small model, trained for this page: 96 × 96 pixels, one to three shapes, and no other words than these.
 What is measured holds for it, on this machine; large models spend far more of their time in attention."""
 PROMISE = """<div class="promise">{tiles}<ul>
@@ -65,7 +66,7 @@ class _Inputs:
             self.examples = [gr.Button(text, size="sm") for text in EXAMPLES]
         self.methods = gr.CheckboxGroup(
             [(NAMES[method], method) for method in METHODS],
-            value=["dense", "sparse", "rectified"],
+            value=list(BEGIN_WITH),
             label="Compare",
             info="Centroid is beyond the paper: blocks left out take part as mean keys",
             elem_id="sparse-video-methods",
@@ -102,7 +103,7 @@ class _Results:
     """The right column's components; the results are hidden until there are some."""
 
     def __init__(self) -> None:
-        self.promise = gr.HTML(PROMISE.format(tiles=empty_tiles(METHODS[:3])), elem_id="sparse-video-promise")
+        self.promise = gr.HTML(PROMISE.format(tiles=empty_tiles(BEGIN_WITH)), elem_id="sparse-video-promise")
         self.status = gr.HTML("", elem_id="sparse-video-status")
         self.live = gr.HTML("", elem_id="sparse-video-live", js_on_load=LIVE_SCRIPT)
         with gr.Column(visible=False, elem_id="sparse-video-results") as self.box:

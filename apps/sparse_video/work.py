@@ -19,6 +19,7 @@ from core.runs import build_run_record
 
 SLUG = "sparse-video"
 METHODS = ("dense", "sparse", "rectified", "centroid")
+BEGIN_WITH = ("dense", "rectified")
 EXAMPLES = (
     "a red square moves right behind a green circle in the sky",
     "a yellow star rotates on sand",
@@ -48,7 +49,7 @@ class Request:
     """
 
     prompt: str
-    methods: tuple[str, ...] = ("dense", "sparse", "rectified")
+    methods: tuple[str, ...] = BEGIN_WITH
     density: float = 0.25
     seed: int = 0
     steps: int | None = None

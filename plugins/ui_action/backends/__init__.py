@@ -1,0 +1,1 @@
+"""What answers a prompt: a checkpoint of transformers, an endpoint, or a script."""

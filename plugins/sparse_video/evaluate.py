@@ -117,6 +117,7 @@ def evaluate_clips(
         "fidelity": {name: summarise(rows) for name, rows in verdicts.items()},
         "against_dense": {
             name: {measure: fmean(row[measure] for row in rows) for measure in ("psnr", "ssim")}
+            | changed(verdicts["dense"], verdicts[name])
             for name, rows in distance.items()
         },
         "clips": clips,
@@ -128,6 +129,12 @@ def evaluate_clips(
             ]
             report["against_dense"][name]["better_than_sparse"] = sum(better)
     return report
+
+
+def changed(dense: Sequence[Verdict], own: Sequence[Verdict]) -> dict[str, int]:
+    """Of the same shapes, how many are right (in colour, shape and motion) only with dense, and only without."""
+    pairs = [(ours.right, theirs.right) for ours, theirs in zip(own, dense, strict=True)]
+    return {"shapes_lost": pairs.count((False, True)), "shapes_gained": pairs.count((True, False))}
 
 
 def _variant(method: str, density: float) -> Variant:
@@ -217,10 +224,17 @@ def as_markdown(report: dict[str, Any]) -> str:
         cells = (shares[part] for part in ("colour", "shape", "motion", "direction", "fidelity"))
         lines.append(f"| {names.get(name, name)} | " + " | ".join(f"{100 * cell:.0f} %" for cell in cells) + " |")
     if report["against_dense"]:
-        lines += ["", "| against dense | PSNR (dB) | SSIM | PSNR above plain sparse |", "|---|---|---|---|"]
+        lines += [
+            "",
+            "| against dense | PSNR (dB) | SSIM | PSNR above plain sparse | shapes lost | gained |",
+            "|---|---|---|---|---|---|",
+        ]
         for name, row in report["against_dense"].items():
             wins = f"{row['better_than_sparse']} of {count}" if "better_than_sparse" in row else ""
-            lines.append(f"| {name} | {row['psnr']:.1f} | {row['ssim']:.3f} | {wins} |")
+            lines.append(
+                f"| {name} | {row['psnr']:.1f} | {row['ssim']:.3f} | {wins} | "
+                f"{row['shapes_lost']} | {row['shapes_gained']} |"
+            )
     if "attention" in report:
         lines += [
             "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,10 +60,13 @@ def sensors(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     return rgb, other, RGB, index
 
 
-def visible_scene(seed: int, frames: int, size: tuple[int, int]) -> tuple[Scene, list[np.ndarray]]:
-    """The scene of a seed and the masks bool [T, H, W] of what can be seen in it; drawn again until there is some."""
+def visible_scene(seed: int, frames: int, size: tuple[int, int], **fixed: Any) -> tuple[Scene, list[np.ndarray]]:
+    """The scene of a seed and the masks bool [T, H, W] of what can be seen in it; drawn again until there is some.
+
+    `fixed` is as of `random_scene`.
+    """
     while True:
-        scene = random_scene(seed, frames=frames, size=size)
+        scene = random_scene(seed, frames=frames, size=size, **fixed)
         masks = [scene.ids == number for number in range(1, len(scene.objects) + 1)]
         masks = [mask for mask in masks if (mask.sum((1, 2)) >= FEWEST_PIXELS).any()]
         if masks:
@@ -70,12 +74,17 @@ def visible_scene(seed: int, frames: int, size: tuple[int, int]) -> tuple[Scene,
         seed += NEXT_DRAW
 
 
-def clip_batch(seed: int, count: int, frames: int, size: tuple[int, int]) -> ClipBatch:
-    """`count` clips, each of a seed of its own from `seed` on."""
+def clip_batch(seed: int, count: int, frames: int, size: tuple[int, int], twins: float | None = None) -> ClipBatch:
+    """`count` clips, each of a seed of its own from `seed` on.
+
+    Args:
+        twins: the share of clips whose objects look alike; None leaves it to `random_scene`.
+    """
     rng = np.random.default_rng(seed)
     streams, owners, masks = [], [], []
     for index in range(count):
-        scene, seen = visible_scene(seed + index, frames, size)
+        fixed = {} if twins is None else {"twins": bool(rng.random() < twins)}
+        scene, seen = visible_scene(seed + index, frames, size, **fixed)
         streams.append(sensors(scene, rng))
         owners += [index] * len(seen)
         masks += seen

@@ -45,6 +45,7 @@ class Stage:
 
     Attributes:
         own_boxes: as of `rollout_losses`, reached linearly over the stage.
+        twins: as of `clip_batch`.
         rates: first and last learning rate.
     """
 
@@ -56,12 +57,13 @@ class Stage:
     side: int
     rates: tuple[float, float]
     own_boxes: float = 0.0
+    twins: float | None = None
 
 
 STAGES = (
     Stage("detection", 0.3, False, 4, 2, 96, (1.5e-3, 1e-3)),
     Stage("mixture", 0.35, True, 4, 3, 96, (1e-3, 6e-4), own_boxes=0.3),
-    Stage("roll-out", 0.35, True, 2, 4, SIDE, (6e-4, 3e-5), own_boxes=0.8),
+    Stage("roll-out", 0.35, True, 2, 4, SIDE, (6e-4, 3e-5), own_boxes=0.8, twins=0.6),
 )
 
 
@@ -100,7 +102,8 @@ class Clips(IterableDataset):
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         seed = self.seed + worker * self.stage.clips
         while True:
-            yield clip_batch(seed, self.stage.clips, self.stage.frames, (self.stage.side, self.stage.side))
+            side = (self.stage.side, self.stage.side)
+            yield clip_batch(seed, self.stage.clips, self.stage.frames, side, self.stage.twins)
             seed += workers * self.stage.clips
 
 
@@ -231,18 +234,26 @@ def train_command(
     workers: Annotated[int, typer.Option(min=1, help="Processes that make clips, beside each that trains.")] = 1,
     times: Annotated[int, typer.Option(min=1, help="So many times the clips of a step, for a GPU.")] = 1,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave a GPU alone.")] = False,
+    start: Annotated[
+        Path | None, typer.Option(help="Begin from this checkpoint: train it on, with more of the last part.")
+    ] = None,
     seed: int = 0,
 ) -> None:
     """Train the small model on generated scenes; run it again to go on."""
     if minutes <= 0:
         raise typer.BadParameter(f"{minutes} is not above 0: give minutes of wall time.", param_hint="--minutes")
+    if start is not None and not (start / "config.json").exists():
+        raise typer.BadParameter(f"{start} is no checkpoint: give a folder with config.json.", param_hint="--start")
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     state_file, log = out / "state.pt", TrainingLog(out / "log.jsonl")
-    trainer = Trainer(SataModel(tiny_config()), Accelerator(cpu=cpu or not torch.cuda.is_available()))
-    done = trainer.load(state_file)["stages_done"] if state_file.exists() else 0
+    model = SataModel(tiny_config()) if start is None else SataModel.from_pretrained(start)
+    trainer = Trainer(model, Accelerator(cpu=cpu or not torch.cuda.is_available()))
+    done = 0 if start is None else len(STAGES)
+    if state_file.exists():
+        done = trainer.load(state_file)["stages_done"]
     rest = list(enumerate(STAGES))[min(done, len(STAGES) - 1) :]  # all done: more of the last
     shares = sum(stage.share for _, stage in rest)
     for index, stage in rest:

@@ -9,6 +9,7 @@ import pytest
 
 from plugins.sparse_video.checker import check_clip, colour_map, parse_prompt, summarise
 from plugins.sparse_video.errors import SparseVideoInputError
+from plugins.sparse_video.evaluate import changed
 from plugins.sparse_video.scenes import COLOURS, SHAPES, describe, render, sample_scene
 
 SIZE: dict[str, Any] = {"frames": 57, "height": 96, "width": 96}
@@ -65,6 +66,16 @@ def test_an_empty_clip_shows_nothing():
 def test_noise_is_not_read_as_right():
     clip = np.random.default_rng(0).integers(0, 255, (17, 96, 96, 3), dtype=np.uint8)
     assert not check_clip(clip, "a red star rotates on sand")[0].right
+
+
+def test_shapes_that_only_one_of_two_clips_has_right_are_counted_as_lost_or_gained(one_shape_clips):
+    clip, prompt = one_shape_clips[0]
+    right, wrong = check_clip(clip, prompt), check_clip(np.zeros_like(clip), prompt)
+    assert changed(dense=[*right, *right, *wrong, *wrong], own=[*right, *wrong, *wrong, *right]) == {
+        "shapes_lost": 1,
+        "shapes_gained": 1,
+    }
+    assert changed(dense=[*right, *right], own=[*wrong, *wrong]) == {"shapes_lost": 2, "shapes_gained": 0}
 
 
 def test_a_direction_is_judged_only_where_one_was_asked_for():

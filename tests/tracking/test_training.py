@@ -10,20 +10,24 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+import typer
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from plugins.tracking import train
+from plugins.tracking import clips, train
 from plugins.tracking.clips import FEWEST_PIXELS, clip_batch
 from plugins.tracking.decoder import Decoded
 from plugins.tracking.detection import cell_boxes, detection_loss, heat_target
 from plugins.tracking.losses import decoder_losses, mask_error, soft_iou
+from plugins.tracking.modeling_sata import SataModel
 from plugins.tracking.pipeline_sata import SataPipeline
 from plugins.tracking.rollout import jittered, rollout_losses, sampled_points
+from plugins.tracking.scenes import random_scene
 from plugins.tracking.train import STAGES, Clips, Trainer
 from tests.tracking.tiny import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
+CHECKPOINT = ROOT / "hub_cards" / "sata-tiny"
 SIDE = 64
 
 
@@ -227,3 +231,35 @@ def test_when_all_is_done_another_run_goes_on_with_the_last_part(tmp_path, monke
         train.train_command(minutes=1, out=tmp_path)
     names = [stage.name for stage in STAGES]
     assert trained == [*names, names[-1]]
+
+
+def test_a_checkpoint_is_trained_on_with_the_last_part(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(train, "train_stage", lambda trainer, stage, **_: trained.append((trainer.model, stage.name)))
+    train.train_command(minutes=1, out=tmp_path, start=CHECKPOINT)
+    ((model, name),) = trained
+    assert name == STAGES[-1].name
+    published = SataModel.from_pretrained(CHECKPOINT).state_dict()
+    assert all(torch.equal(value, published[key]) for key, value in model.state_dict().items())
+
+
+def test_a_start_that_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(typer.BadParameter, match=r"no checkpoint: give a folder with config\.json"):
+        train.train_command(minutes=1, out=tmp_path / "out", start=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_share_of_clips_whose_objects_look_alike_can_be_set(monkeypatch):
+    asked = []
+
+    def noted(seed, **options):
+        asked.append(options.get("twins"))
+        return random_scene(seed, **options)
+
+    monkeypatch.setattr(clips, "random_scene", noted)
+    for twins in (None, 0.0, 1.0):
+        clip_batch(5, 2, 2, (SIDE, SIDE), twins)
+    assert {*asked[:2]} == {None}
+    assert True in asked
+    assert asked.index(False) < asked.index(True)
+    assert asked[asked.index(True) :] == [True] * (len(asked) - asked.index(True))

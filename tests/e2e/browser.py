@@ -9,38 +9,17 @@ import sys
 
 from playwright.sync_api import sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from plugins.ui_action.environments import chromium
+from plugins.ui_action.environments.chromium import NAMES, find_installed, runs
+
+__all__ = ["FLAGS", "HELP", "NAMES", "find_chromium", "find_installed", "install_chromium", "main", "runs"]
+
 # Nothing but the tests may cause traffic or windows.
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+FLAGS = ("--no-sandbox", *chromium.FLAGS)
 HELP = """No Chromium runs here and none could be installed. Do one of:
   - install it: apt-get install chromium (Debian), brew install --cask chromium (macOS)
   - name one:   QUARTET_CHROMIUM=/path/to/chrome make test
 What was tried: {tried}"""
-
-
-def runs(path: str | None) -> bool:
-    """Whether this is a browser that starts; a missing system library shows here, not in the first test."""
-    if not path or not os.access(path, os.X_OK):
-        return False
-    try:
-        return subprocess.run([path, "--version"], capture_output=True, timeout=60).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-def find_installed() -> str | None:
-    """A browser of this system that runs; one named in QUARTET_CHROMIUM is the only one looked at."""
-    if named := os.environ.get("QUARTET_CHROMIUM"):
-        return named if runs(named) else None
-    return next((path for name in NAMES if runs(path := shutil.which(name))), None)
 
 
 def find_chromium() -> str | None:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
-from itertools import count
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from plugins.ui_action.actions import Action
 from plugins.ui_action.environments.browser import BrowserEnvironment
-from plugins.ui_action.environments.browser_guard import LOG_LIMIT, AllowList, BrowserEvents, Guard
 from plugins.ui_action.environments.chromium import Chromium
-from plugins.ui_action.environments.gestures_dom import key_name
-from plugins.ui_action.environments.page_hook import FRAME_LIMIT, decode_frame, read_answer
 from plugins.ui_action.errors import UIActionInputError
-from plugins.ui_action.keys import KEYS
 from plugins.ui_action.kill_switch import KillSwitch, StoppedError
 from tests.ui_action.pages import HEIGHT, STATE, WIDTH, Site, script_of, serving
 
@@ -193,7 +185,8 @@ def test_a_drag_that_is_stopped_half_way_lets_go(
     monkeypatch.setattr(environment, "between", stopping_after(7))
     with pytest.raises(StoppedError):
         environment.execute(Action("drag", start=(0, 0), end=(200, 100)))
-    assert [event[0] for event in seen(environment, end)] == [end]
+    until(lambda: bool(seen(environment, end)))
+    assert len(seen(environment, end)) == 1
     assert 0 < max(event[1] for event in seen(environment, "mousemove", "pointermove")) < 200
 
 
@@ -225,6 +218,8 @@ def test_on_a_phone_everything_is_a_finger(phone: BrowserEnvironment) -> None:
         ["pointerdown", 30, 40],
         ["pointerup", 30, 40],
     ]
+    phone.execute(Action("press_back"))  # on the first page, where there is nowhere to go
+    assert seen(phone, "keydown") == [["keydown", "Escape"]]
 
 
 @pytest.mark.parametrize(
@@ -334,12 +329,11 @@ def test_every_way_out_is_refused_and_counted_and_the_page_stays(
     page.reset(0)
     paths = ("fetch", "beacon", "img", "iframe", "meta", "popup", "form", "redirected")
     wanted = {f"{OUTSIDE}/{path}" for path in paths} | {"http://localhost:9/other-port"}
-    until(lambda: wanted <= {entry.split(" ")[-1] for entry in page.events().log} and page.events().popups >= 3)
-    events = page.events()
-    assert events.requests == 10  # two redirects
-    assert (events.popups, events.dialogs, events.downloads) == (3, 3, 1)
-    assert (events.websockets, events.permissions) == (2, 2)
-    assert events.connections >= 3  # the redirects and the sockets got as far as the gate
+    counts = {"requests": 10, "popups": 3, "dialogs": 3, "downloads": 1, "websockets": 2, "permissions": 2}
+    until(lambda: all(page.events().counts[name] >= count for name, count in counts.items()))
+    until(lambda: page.events().connections >= 3)  # the redirects and the sockets get as far as the gate
+    assert page.events().counts == {**counts, "connections": page.events().connections, "file_choosers": 0}
+    assert wanted <= {entry.split(" ")[-1] for entry in page.events().log}
     assert page.state() == {"title": "", "url": site.url + "/out", "permission": "denied"}
 
 
@@ -348,24 +342,24 @@ def test_a_page_cannot_take_itself_elsewhere(opened: Callable[..., BrowserEnviro
     script = f"addEventListener('mousedown', (event) => location = {script_of(targets)}[event.clientX])"
     page = opened(site.page("/leaving", script), state_script="({url: location.href})")
     before = page.reset(0).image
-    notes = []
     for number in range(len(targets)):
         after = page.execute(Action("click", start=(number, 20)))
-        notes.append(after.note)
         assert after.image.tobytes() == before.tobytes()
         assert page.state() == {"url": site.url + "/leaving"}
-    assert notes == ["refused: 1 request", "", ""]  # Chromium itself does not even ask for the others
-    assert page.events().log[-1].endswith(targets[0])
+    until(lambda: page.events().requests > 0)
+    assert page.events().requests == 1  # Chromium itself does not even ask for the others
+    assert any(line.endswith(targets[0]) for line in page.events().log)
 
 
 def test_a_page_that_is_redirected_outside_arrives_nowhere(
     opened: Callable[..., BrowserEnvironment], site: Site
 ) -> None:
     site.redirects["/away"] = f"{OUTSIDE}/away"
-    page = opened(site.page("/clicked", "addEventListener('mousedown', () => location = '/away')"))
+    page = opened(site.page("/clicked", "addEventListener('mousedown', () => { alert(1); location = '/away' })"))
     page.reset(0)
-    assert page.execute(CLICK).note == "refused: 1 request"
-    assert page.events().connections >= 1
+    assert "1 dialog" in page.execute(CLICK).note
+    until(lambda: page.events().connections >= 1)
+    assert page.events().requests == 1
     with pytest.raises(UIActionInputError, match="could not be opened"):
         page.execute(Action("navigate", text=site.url + "/away"))
 
@@ -440,91 +434,3 @@ def test_where_no_chromium_runs_one_is_told_how_to_get_one(monkeypatch: pytest.M
     with pytest.raises(UIActionInputError, match="no Chromium runs here as /nowhere/chrome: install one"):
         environment.reset(0)
     environment.close()
-
-
-@pytest.mark.parametrize(
-    ("hosts", "url", "allowed"),
-    [
-        (["127.0.0.1"], "http://127.0.0.1:8000/a", True),
-        (["127.0.0.1"], "ws://127.0.0.1:8000/a", True),
-        (["127.0.0.1"], "http://127.0.0.1:8001/", False),
-        (["127.0.0.1", "127.0.0.1:8001"], "http://127.0.0.1:8001/", True),
-        (["127.0.0.1"], "http://localhost:8000/", False),
-        (["127.0.0.1"], "http://127.0.0.1.example.org:8000/", False),
-        (["127.0.0.1"], "http://127.0.0.1:8000@example.org/", False),
-        (["127.0.0.1"], "ftp://127.0.0.1:8000/", False),
-        (["127.0.0.1"], "http://[::1]:8000/", False),
-        (["127.0.0.1", "example.org"], "https://example.org/", True),
-        (["127.0.0.1", "example.org"], "https://EXAMPLE.org.:444/", True),
-        (["127.0.0.1", "example.org"], "https://www.example.org/", False),
-        (["127.0.0.1", "example.org:443"], "http://example.org/", False),
-    ],
-)
-def test_the_allow_list_means_whole_hosts_and_on_this_machine_the_pages_port(
-    hosts: list[str], url: str, allowed: bool
-) -> None:
-    assert AllowList.of(hosts, "http://127.0.0.1:8000/").allows_request(url) is allowed
-
-
-def test_what_was_refused_is_counted_without_end_but_logged_within_limits() -> None:
-    guard = Guard(AllowList.of(["127.0.0.1"], "http://127.0.0.1/"))
-    for _ in range(LOG_LIMIT + 5):
-        guard.refuse("requests", "http://x/\n\x1b[2J" + "a" * 1000)
-    assert guard.events.requests == LOG_LIMIT + 5
-    assert len(guard.events.log) == LOG_LIMIT
-    assert all(len(line) <= 200 and line.isprintable() for line in guard.events.log)
-    assert guard.events.since(BrowserEvents(requests=LOG_LIMIT)) == "refused: 5 requests"
-
-
-@pytest.mark.parametrize("key", [*KEYS, "a", "1", ";", "Ctrl", "esc"])
-def test_every_key_that_a_policy_may_allow_has_a_name_in_the_dom(key: str) -> None:
-    assert key_name(key)
-
-
-def png(width: int, height: int, *, format: str = "PNG") -> str:
-    data = io.BytesIO()
-    Image.new("RGB", (width, height)).save(data, format)
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
-
-
-@pytest.mark.parametrize(
-    ("frame", "message"),
-    [
-        (None, "data addresses"),
-        ("http://127.0.0.1/a.png", "data addresses"),
-        ("data:image/png;base64,@@@@", "PNG images"),
-        ("data:image/png;base64,AAAA", "PNG images"),
-        (png(8, 4, format="BMP"), "PNG images"),
-        (png(9, 4), "8 x 4 pixels, not 9 x 4"),
-        (png(8, 4)[:-40], "PNG images"),
-        ("data:image/png;base64," + "A" * FRAME_LIMIT, "at most"),
-    ],
-    ids=count(),
-)
-def test_a_frame_that_is_no_png_of_the_screens_size_is_refused(frame: object, message: str) -> None:
-    with pytest.raises(UIActionInputError, match=message):
-        decode_frame(frame, (8, 4))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (7, "characters of JSON"),
-        ("", "characters of JSON"),
-        ("{", "plain JSON"),
-        ("[" * 100_000, "plain JSON"),
-        ('{"state": {"a": NaN}}', "plain JSON"),
-        ("[]", "object of answers"),
-        ('{"state": []}', "as an object"),
-        ('{"state": {"a": "' + "x" * 1_000_001 + '"}}', "at most 1,000,000"),
-        ('{"hash": "0"}', "64 hexadecimal"),
-        ('{"done": 1}', "done"),
-        ('{"success": "yes"}', "success"),
-        ('{"frames": {}}', "list of at most"),
-        ('{"frames": [' + ",".join(["1"] * 65) + "]}", "list of at most"),
-    ],
-    ids=count(),
-)
-def test_what_a_page_says_of_itself_is_checked(text: object, message: str) -> None:
-    with pytest.raises(UIActionInputError, match=message):
-        read_answer(text, (8, 4))

@@ -30,7 +30,8 @@ Answer = TypeVar("Answer")
 
 LARGEST_SIDE = 4096
 FRAMES_LIMIT = 16
-LOAD_SECONDS, CLOSE_SECONDS = 5.0, 10.0
+LOAD_SECONDS, CLOSE_SECONDS, FRAMES_SECONDS = 5.0, 10.0, 1.0
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 # Allowed on a platform, but nothing that a page has.
 NOT_OF_A_PAGE = ("open_app", "press_home")
 
@@ -233,6 +234,7 @@ class BrowserEnvironment:
         except BaseException:
             await quietly(asyncio.wait_for(gestures.let_go(), 1))
             raise
+        await self._input_arrives()
         await asyncio.sleep(self.settle)
         await self._settle()
         return await self._observe()
@@ -263,16 +265,23 @@ class BrowserEnvironment:
                 f"{', '.join(self._allowed.hosts)}?"
             ) from None
         if response is not None and response.status >= 400:
-            raise UIActionInputError(f"{url} answers {response.status} {response.status_text}: correct the address")
+            raise UIActionInputError(f"{url} answers {response.status}: correct the address")
         await self._settle()
 
     async def _back(self) -> None:
-        """One page back, but not before the first."""
+        """One page back, but not before the first; there a phone's back key is Escape, which closes what is open."""
         page, gestures = self._open_page()
         history = await gestures.session.send("Page.getNavigationHistory")
         before = history["entries"][: history["currentIndex"]]
         if before and before[-1]["url"] != "about:blank":
             await page.go_back(wait_until="commit", timeout=LOAD_SECONDS * 1000)
+        elif self.platform == "mobile":
+            await page.keyboard.press("Escape")
+
+    async def _input_arrives(self) -> None:
+        """Chromium hands moves, taps and turns of the wheel on with the next frames; a page that draws none is late."""
+        page, _ = self._open_page()
+        await quietly(asyncio.wait_for(page.evaluate(TWO_FRAMES), FRAMES_SECONDS))
 
     async def _settle(self) -> None:
         """Wait until a page that is loading is there, but not for one that never is."""

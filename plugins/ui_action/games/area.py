@@ -146,9 +146,7 @@ def _tick(state: AreaState, number: int) -> AreaState:
     if tick >= END_TICK:
         outcome = "won" if sum(held) >= NEEDED else "lost"
     garrison = -1 if number == PERIOD else state.garrison
-    return replace(
-        state, road=tuple(road), sent=sent, held=tuple(held), garrison=garrison, tick=tick, outcome=outcome
-    )
+    return replace(state, road=tuple(road), sent=sent, held=tuple(held), garrison=garrison, tick=tick, outcome=outcome)
 
 
 def _soon_empty(state: AreaState, road: list[tuple[int, int]]) -> bool:

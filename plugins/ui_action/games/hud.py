@@ -69,6 +69,22 @@ def card(painter: Painter, layout: Layout, box: Box) -> None:
     painter.bevel(box, tones["card"], tones["bar_dark"], tones["bar_light"], tones["bar_dark"])
 
 
+def garden(painter: Painter, layout: Layout) -> None:
+    """A picture for the side panel of the web skin, which would be bare without."""
+    if layout.platform != "web":
+        return
+    tones, (x, y, width, _) = theme(layout.platform), layout.sheet
+    box = Box(x + 6, y + 86, width - 12, 44)
+    painter.bevel(box, tones["ground"], tones["bar_dark"], tones["bar_light"], tones["bar_dark"])
+    painter.rect(box.x + 2, box.y + 30, box.width - 4, 10, tones["water"])
+    painter.rect(box.x + 2, box.y + 29, box.width - 4, 1, tones["shore"])
+    for left, top in ((5, 12), (26, 8), (16, 15)):
+        painter.sprite("tree", "grey", box.x + left, box.y + top)
+    painter.sprite("rock", "grey", box.x + 28, box.y + 30)
+    painter.span(box.x + 7, box.y + 34, 6, tones["water_light"])
+    painter.span(box.x + 14, box.y + 37, 5, tones["water_light"])
+
+
 def ending(painter: Painter, layout: Layout, outcome: str) -> None:
     """The sign over the board once the game has ended."""
     if outcome not in ENDINGS:

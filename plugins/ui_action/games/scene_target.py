@@ -47,6 +47,7 @@ def ground(painter: Painter, layout: Layout, state: TargetState) -> None:
         else:
             _field(painter, layout, box, kind, random)
     hud.bar(painter, layout)
+    hud.garden(painter, layout)
 
 
 def _field(painter: Painter, layout: Layout, box: Box, kind: int, random: Xorshift32) -> None:
@@ -64,9 +65,7 @@ def _field(painter: Painter, layout: Layout, box: Box, kind: int, random: Xorshi
         painter.sprite("tuft", "grey", x + 2 + random.below(20), y + 2 + random.below(20))
 
 
-def _pond(
-    painter: Painter, layout: Layout, box: Box, left: int | None, right: int | None, random: Xorshift32
-) -> None:
+def _pond(painter: Painter, layout: Layout, box: Box, left: int | None, right: int | None, random: Xorshift32) -> None:
     tones = theme(layout.platform)
     x, y, width, height = box
     painter.rect(x, y, width, height, tones["ground"])

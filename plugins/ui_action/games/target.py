@@ -65,9 +65,8 @@ def apply(state: TargetState, command: tuple[str | int, ...]) -> tuple[TargetSta
         return (replace(state, outcome="lost"),)
     selected = state.selected
     if command[0] == "select":
-        places = [(unit.column, unit.row) for unit in state.units]
-        place = command[1:]
-        selected = places.index(place) if place in places else -1
+        hits = [number for number, unit in enumerate(state.units) if (unit.column, unit.row) == command[1:]]
+        selected = hits[0] if hits else -1
     elif command[0] == "clear":
         selected = -1
     tries = state.tries + 1

@@ -31,11 +31,13 @@ class Layout:
         kinds: what each object is, as a number from 1 on; 0 is left to where there is none.
         boxes: their places, (x1, y1, x2, y2) in pixels.
         target: the place that the task means; None where it means none.
+        past: an earlier screen, on which the target is not asked for.
     """
 
     kinds: tuple[int, ...] = ()
     boxes: tuple[Box, ...] = ()
     target: Box | None = None
+    past: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Labels:
 
     Attributes:
         rows, columns, kinds: int64 [tokens].
-        target: float32 [tokens], 1 where the target is.
+        target: float32 [tokens], 1 where the target is. `IGNORED` here and in kinds is not asked for.
     """
 
     rows: np.ndarray
@@ -66,7 +68,7 @@ def labels_of(layout: Layout | None, size: tuple[int, int]) -> Labels:
     covered = np.stack([np.zeros(rows * columns), *(_cover(box, rows, columns) for box in layout.boxes)])
     covered[0] = 0.1  # an object that only touches a token is not what it shows
     kinds = np.array([0, *layout.kinds])[covered.argmax(0)]
-    target = np.zeros(rows * columns, np.float32)
+    target = np.full(rows * columns, IGNORED if layout.past else 0, np.float32)
     if layout.target is not None:
         share = _cover(layout.target, rows, columns)
         target = ((share > 0.25) | (share == share.max())).astype(np.float32)
@@ -107,12 +109,13 @@ class PointingHeads(nn.Module):
         )
         place = nn.functional.cross_entropy(self.row(before).float(), rows)
         place = place + nn.functional.cross_entropy(self.column(before).float(), columns)
-        known = kinds != IGNORED
-        if not bool(known.any()):
-            return {"place": POSITION_WEIGHT * place}
-        kind = nn.functional.cross_entropy(self.kind(last[known]).float(), kinds[known])
-        odds = torch.tensor(TARGET_ODDS, device=before.device)
-        aim = nn.functional.binary_cross_entropy_with_logits(
-            self.target(before[known]).float()[:, 0], target[known].float(), pos_weight=odds
-        )
-        return {"place": POSITION_WEIGHT * place, "kind": KIND_WEIGHT * kind, "target": TARGET_WEIGHT * aim}
+        losses = {"place": POSITION_WEIGHT * place}
+        if bool((known := kinds != IGNORED).any()):
+            losses["kind"] = KIND_WEIGHT * nn.functional.cross_entropy(self.kind(last[known]).float(), kinds[known])
+        if bool((known := target != IGNORED).any()):
+            losses["target"] = TARGET_WEIGHT * nn.functional.binary_cross_entropy_with_logits(
+                self.target(before[known]).float()[:, 0],
+                target[known].float(),
+                pos_weight=torch.tensor(TARGET_ODDS, device=before.device),
+            )
+        return losses

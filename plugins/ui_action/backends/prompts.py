@@ -39,6 +39,7 @@ class Family:
         min_pixels, max_pixels: area of an image that its usual servers leave as it is.
         boxes: whether its own history writes points between <|box_start|> and <|box_end|>.
         terse: a model trained here, on a few words instead of a page of explanation.
+        history: whether it is shown its earlier answers; one trained without knows the past by its screens alone.
         actions: by platform, where it was trained on fewer than `ALLOWED` has.
     """
 
@@ -48,6 +49,7 @@ class Family:
     max_pixels: int = 2700 * 28**2
     boxes: bool = False
     terse: bool = False
+    history: bool = True
     actions: dict[Platform, tuple[str, ...]] | None = None
 
 
@@ -65,7 +67,7 @@ FAMILIES: dict[str, Family] = {
         "relative-1000", boxes=True, actions={"desktop": _DESKTOP, "mobile": _MOBILE_1_0, "web": _WEB}
     ),
     "ui-tars-1.5": Family("absolute", boxes=True, actions={"desktop": _DESKTOP, "mobile": _MOBILE_1_5, "web": _WEB}),
-    "tiny": Family("absolute", min_pixels=4 * 28**2, boxes=True, terse=True),
+    "tiny": Family("absolute", min_pixels=4 * 28**2, boxes=True, terse=True, history=False),
 }
 
 # {box} is where a point stands. Remarks follow "  #".
@@ -130,7 +132,7 @@ def chat_messages(prompt: Prompt, family: str) -> list[Message]:
     _check(prompt)
     messages: list[Message] = [] if kind.terse else [{"role": "system", "content": [_text(_SYSTEM)]}]
     content = [_text(task_text(prompt, family))]
-    for turn in prompt.history:
+    for turn in prompt.history if kind.history else ():
         content += _seen(turn.media)
         if content:
             messages.append({"role": "user", "content": content})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class ScreenProcessor:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **options)
         return cls(tokenizer, **_limits(Path(folder) / "preprocessor_config.json"))
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Tokenizer and settings, as transformers' own processor reads them."""
         self.tokenizer.save_pretrained(folder)
         settings = {

@@ -101,6 +101,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLForConditionalGen
         vision_end_token_id=number("<|vision_end|>"),
         tie_word_embeddings=True,
     )
+    config.prompt_family = "tiny"
     model = Qwen2_5_VLForConditionalGeneration(config)
     model.generation_config.eos_token_id = number("<|im_end|>")
     model.generation_config.pad_token_id = number("<|endoftext|>")

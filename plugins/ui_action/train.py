@@ -152,7 +152,7 @@ class Trainer:
     def losses(
         self, batch: dict[str, torch.Tensor], labels: list[Labels]
     ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """The losses by name, and the shares of answers and points of which every token is right after the true ones."""
+        """The losses by name, and the shares of answers and of points of which each token is right."""
         batch = {name: value.to(self.device) for name, value in batch.items()}
         wanted = batch.pop("labels")[:, 1:]
         start, end = (torch.eq(wanted, box) for box in self.box)

@@ -1,6 +1,6 @@
 """How often the best possible player could be right who sees one modality only, measured over expert play.
 
-Brief section 7.5: decisions with identical input of a modality form a group; nobody can tell them apart, so nobody is
+Decisions with identical input of a modality form a group; nobody can tell them apart, so nobody is
 right more often than the group's most frequent label. A model above its ceiling sees something that it should not.
 """
 

@@ -10,7 +10,7 @@ from .area import PERIOD, AreaState
 from .assets import Box
 from .game import Game
 from .objects import SceneObject
-from .prng import Xorshift32
+from .prng import WORD, Xorshift32
 from .resource import ResourceState
 from .target import TargetState
 
@@ -109,7 +109,7 @@ def random_action(game: Game, random: Xorshift32) -> Action:
 
 
 def _said(phrases: tuple[str, ...], phrasing: int, slots: dict[str, str]) -> str:
-    phrase = phrases[Xorshift32(phrasing, PHRASES).below(len(phrases))]
+    phrase = phrases[Xorshift32(phrasing & WORD, PHRASES).below(len(phrases))]
     return phrase.format(**slots)
 
 

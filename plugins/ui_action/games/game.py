@@ -81,13 +81,13 @@ class Game:
         """Whether it has been won."""
         return self.rules.outcome == "won"
 
-    def state(self) -> dict[str, Any]:
-        """All of the game's state as plain JSON, what the player cannot see included."""
-        return json.loads(self._canonical())
+    def state(self, rules: State | None = None) -> dict[str, Any]:
+        """All of the game's state as plain JSON, what the player cannot see included; now, or with other rules."""
+        return json.loads(self._canonical(rules or self.rules))
 
-    def state_hash(self) -> str:
+    def state_hash(self, rules: State | None = None) -> str:
         """SHA-256 over `state` with its keys in order and no blanks, hex; the same in the browser."""
-        return hashlib.sha256(self._canonical().encode()).hexdigest()
+        return hashlib.sha256(self._canonical(rules or self.rules).encode()).hexdigest()
 
     def deny_regions(self) -> tuple[Box, ...]:
         """What a policy should never let an agent press: the Quit button, where there is one."""
@@ -108,13 +108,13 @@ class Game:
             scene_area.figures(painter, self.layout, rules, self.adversarial, self.typed)
         return Display(self.layout.width, self.layout.height, self._ground, tuple(painter.commands))
 
-    def _canonical(self) -> str:
+    def _canonical(self, rules: State) -> str:
         state = {
             "task": self.task,
             "platform": self.platform,
             "adversarial": self.adversarial,
             "typed": self.typed,
-            **asdict(self.rules),
+            **asdict(rules),
         }
         return json.dumps(state, sort_keys=True, separators=(",", ":"))
 

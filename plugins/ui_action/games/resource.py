@@ -2,7 +2,8 @@
 
 What was sent is never shown, only a note on the screen right after it. Served one front after the other, a front
 that needs two units looks the same after its first and its second, so one screen tells the next order about half of
-the time; the note before it tells the rest.
+the time; the note before it tells the rest. The first front has just been sent its first unit when the game begins:
+without that the first screen would be the one that leaves no doubt.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def begin(seed: int) -> ResourceState:
     demands = [2] * FRONTS
     if random.below(2):
         demands[random.below(FRONTS)] = 1
-    return ResourceState(seed, tuple(demands))
+    return ResourceState(seed, tuple(demands), sent=(1, 0, 0), note=(1, 0))
 
 
 def instruction(state: ResourceState) -> str:

@@ -15,7 +15,6 @@ def ground(painter: Painter, layout: Layout) -> None:
     random = Xorshift32(7, hud.SCENERY)
     painter.rect(board.x, board.y, board.width, board.height, tones["ground"])
     painter.speckle(Box(*board[:4]), 260, (tones["ground_light"], tones["ground_dark"], tones["grid"]), random)
-    trail = 24
     flat = layout.platform == "desktop"
     x, y = (board.x, board.y + 82) if flat else (board.x + board.width // 2 - 12, board.y)
     width, height = (board.width, 24) if flat else (24, board.height)

@@ -130,7 +130,7 @@ def _card(painter: Painter, layout: Layout, state: TargetState) -> None:
     words_x = box.x + box.width // 2 if tall else box.x + 36 + (box.width - 40) // 2
     words_y = box.y + 12 if tall else y
     if state.selected < 0:
-        painter.text_at("NO UNIT", words_x, words_y, tones["dim"])
+        painter.text_at("NO UNIT", *box.centre, tones["dim"])
         return
     unit = state.units[state.selected]
     painter.text_at(unit.kind.upper(), words_x, words_y, tones["text"])

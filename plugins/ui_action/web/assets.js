@@ -1,10 +1,9 @@
 // What both renderers read: drawings, colours and places; the same as games/assets.py.
 
-const read = async (name) => (await fetch(new URL(name, import.meta.url))).json();
+import art from "./art.json" with { type: "json" };
+import layouts from "./layout.json" with { type: "json" };
 
-export const art = await read("art.json");
-const layouts = await read("layout.json");
-
+export { art };
 export const PLATFORMS = Object.keys(layouts);
 export const spriteNames = Object.keys(art.sprites);
 export const paletteNames = Object.keys(art.palettes);

@@ -65,6 +65,21 @@ export function card(painter, layout, box) {
   painter.bevel(box, tones.card, tones.bar_dark, tones.bar_light, tones.bar_dark);
 }
 
+export function garden(painter, layout) {
+  if (layout.platform !== "web") return;
+  const tones = theme(layout.platform);
+  const [x, y, width] = layout.sheet;
+  const box = [x + 6, y + 86, width - 12, 44];
+  const [left, top] = box;
+  painter.bevel(box, tones.ground, tones.bar_dark, tones.bar_light, tones.bar_dark);
+  painter.rect(left + 2, top + 30, box[2] - 4, 10, tones.water);
+  painter.rect(left + 2, top + 29, box[2] - 4, 1, tones.shore);
+  for (const [treeX, treeY] of [[5, 12], [26, 8], [16, 15]]) painter.sprite("tree", "grey", left + treeX, top + treeY);
+  painter.sprite("rock", "grey", left + 28, top + 30);
+  painter.span(left + 7, top + 34, 6, tones.water_light);
+  painter.span(left + 14, top + 37, 5, tones.water_light);
+}
+
 export function ending(painter, layout, outcome) {
   if (!Object.hasOwn(ENDINGS, outcome)) return;
   const tones = theme(layout.platform);

@@ -10,8 +10,8 @@ export function begin(seed) {
   const random = new Xorshift32(seed, 1);
   const demands = Array(FRONTS).fill(2);
   if (random.below(2)) demands[random.below(FRONTS)] = 1;
-  const nothing = { sent: [0, 0, 0], carrying: false, note: [0, 0], orders: 0, steps: 0 };
-  return [{ seed, demands, ...nothing, outcome: "playing" }];
+  const sent = [1, 0, 0];
+  return [{ seed, demands, sent, carrying: false, note: [1, 0], orders: 0, steps: 0, outcome: "playing" }];
 }
 
 export function instruction() {

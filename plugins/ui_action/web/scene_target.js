@@ -40,6 +40,7 @@ export function ground(painter, layout, state) {
     else field(painter, tones, box, kind, random);
   }
   hud.bar(painter, layout);
+  hud.garden(painter, layout);
 }
 
 function field(painter, tones, [x, y, width, height], kind, random) {
@@ -125,7 +126,7 @@ function card(painter, layout, state) {
   const wordsX = tall ? left + half(width) : left + 36 + half(width - 40);
   const wordsY = tall ? top + 12 : y;
   if (state.selected < 0) {
-    painter.textAt("NO UNIT", wordsX, wordsY, tones.dim);
+    painter.textAt("NO UNIT", ...centre(box), tones.dim);
     return;
   }
   const unit = state.units[state.selected];

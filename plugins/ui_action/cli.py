@@ -41,7 +41,9 @@ def play(
     model: Annotated[str, typer.Option(help="The model's name there.")] = "",
     family: Annotated[str, typer.Option(help="How it is spoken to, such as ui-tars-1.5.")] = "",
     strategy: Annotated[str, typer.Option(help="Its largest term is what the reasoner is shown.")] = "M*V+S",
-    single: Annotated[bool, typer.Option("--single", help="One question a turn instead of reasoner and executor.")] = False,
+    single: Annotated[
+        bool, typer.Option("--single", help="One question a turn instead of reasoner and executor.")
+    ] = False,
     adversarial: Annotated[bool, typer.Option("--adversarial", help="With a banner that says to press Quit.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Parse and check, carry out nothing.")] = False,
     max_steps: Annotated[int, typer.Option(min=1, max=1000)] = 30,
@@ -53,17 +55,16 @@ def play(
         from .games import make_game
         from .memory import Memory
         from .policy import Policy
-        from .report import write_report
+        from .report import describe, write_report
         from .trace import TraceWriter, read_trace
 
         game = make_game(task, platform, adversarial)
         game.reset(seed)
         environment = SimulatorEnvironment(task, game.platform, adversarial)
         deny = tuple((box.x, box.y, box.x + box.width, box.y + box.height) for box in game.deny_regions())
-        policy = Policy(
-            confirm="never", dry_run=dry_run, max_steps=max_steps, max_repeats=max_steps, deny=deny
-        )
-        backend = _backend(checkpoint, endpoint, model, family, environment.screen)
+        policy = Policy(confirm="never", dry_run=dry_run, max_steps=max_steps, max_repeats=max_steps, deny=deny)
+        backend = _backend(checkpoint, endpoint, model, family)
+        trace = TraceWriter(out / "trace.jsonl")
         agent = Agent(
             environment,
             None if single else backend,
@@ -72,19 +73,47 @@ def play(
             policy=policy,
             strategy=Memory.of(strategy),
             seed=seed,
-            trace=TraceWriter(out),
+            trace=trace,
         )
         typer.echo(game.instruction)
-        for event in agent.run():
-            for planned in event.step.planned:
-                done = "" if planned.executed else f" (not carried out: {planned.verdict.reason or 'see the trace'})"
-                typer.echo(f"{event.step.number}. {planned.action}{done}")
-        write_report(read_trace(out), out / "report.html")
-        outcome = agent.outcome
-        typer.echo(f"{outcome.status}: {outcome.message}; wrote {out / 'report.html'}" if outcome else "no outcome")
+        with trace:
+            for event in agent.run():
+                for planned in event.step.planned:
+                    done = (
+                        ""
+                        if planned.executed
+                        else f" (not carried out: {planned.verdict.reason or planned.action.type})"
+                    )
+                    typer.echo(f"{event.step.number}. {describe(planned.action)}{done}")
+        write_report(read_trace(trace.path), out / "report.html")
+        if agent.outcome is not None:
+            typer.echo(f"{agent.outcome.status}: {agent.outcome.message}")
+        typer.echo(f"wrote {trace.path} and {out / 'report.html'}")
 
 
-def _backend(checkpoint: str, endpoint: str, model: str, family: str, screen: Any) -> Any:
+@app.command(name="replay")
+def replay_command(
+    trace: Annotated[Path, typer.Argument(help="trace.jsonl of a run.")],
+    task: Annotated[str, typer.Option(help="The game that was played.")],
+    adversarial: Annotated[bool, typer.Option("--adversarial", help="It had the banner.")] = False,
+) -> None:
+    """Check a trace's hash chain and carry it out again; exit status 1 where the game does something else."""
+    with _clear_errors():
+        from .environments.simulator import SimulatorEnvironment
+        from .replay import replay
+        from .trace import read_trace
+
+        found = read_trace(trace)
+        environment = SimulatorEnvironment(task, found.header.platform, adversarial)
+        compared = replay(found, environment)
+    for turn in compared.turns:
+        typer.echo(f"{turn.number}. {'same state' if turn.is_same else 'another state'}")
+    if not compared.is_same:
+        typer.echo(f"the game does something else from turn {compared.first_difference} on", err=True)
+        raise typer.Exit(1)
+
+
+def _backend(checkpoint: str, endpoint: str, model: str, family: str) -> Any:
     from .errors import UIActionInputError
 
     if not endpoint:

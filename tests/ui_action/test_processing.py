@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,7 +124,7 @@ def test_the_model_takes_the_batch_and_padding_changes_nothing(processor):
 
 def test_rotary_positions_are_as_published(processor):
     """Two text tokens, an image of 252 x 168, two text tokens: where first patch, last patch and what follows are."""
-    model = new_model(processor.tokenizer).model
+    model: Any = new_model(processor.tokenizer).model
     number = processor.tokenizer.convert_tokens_to_ids
     ids = [300, 301, number("<|vision_start|>"), *[processor.image_id] * 54, number("<|vision_end|>"), 300, 301]
     tensor = torch.tensor([ids])

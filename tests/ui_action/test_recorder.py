@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,8 +40,8 @@ def test_what_is_recorded_is_what_the_agents_memory_would_show(task, platform):
     now = environment.reset(7)
     screens = [now.image]
     for each in record(task, platform, 7):
-        shown = memory.show(screens, now.frames)
-        asked = prompt_of(each, "reason", ("V", "M", "S")).media
+        shown: Any = memory.show(screens, now.frames)
+        asked: Any = prompt_of(each, "reason", ("V", "M", "S")).media
         assert list(map(pixels, asked[0].frames)) == list(map(pixels, shown[0].frames))
         assert list(map(pixels, asked[1:])) == list(map(pixels, shown[1:]))
         now = environment.execute(each.decision.action)

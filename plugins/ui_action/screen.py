@@ -33,8 +33,10 @@ class Screen:
             raise UIActionInputError(f"a screen of {self.width} x {self.height} pixels: give at least 1 x 1")
         if (self.model_width is None) != (self.model_height is None):
             raise UIActionInputError("give both model_width and model_height, or neither")
-        if self.model_width is not None and self.model_height is not None and min(self.model_size) < 1:
-            raise UIActionInputError(f"the model's image is {self.model_size}: give at least 1 x 1")
+        if self.model_width is not None and self.model_height is not None:
+            sides = self.model_width, self.model_height
+            if min(sides) < 1:
+                raise UIActionInputError(f"the model's image is {sides[0]} x {sides[1]} pixels: give at least 1 x 1")
         if self.coordinates not in get_args(Coordinates):
             raise UIActionInputError(
                 f"coordinates {self.coordinates!r}: choose one of {', '.join(get_args(Coordinates))}"

@@ -165,3 +165,11 @@ def test_what_a_wrong_size_would_click() -> None:
     """The most reported problem of UI-TARS, and why it is refused."""
     assert decode((658, 364), FULL) == pytest.approx((653.9, 360), abs=0.05)
     assert decode((658, 364), Screen(1920, 1080, 1316, 728)) == pytest.approx((960, 540))
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, 5)])
+def test_a_screen_whose_image_has_no_pixels_is_refused(size):
+    with pytest.raises(UIActionInputError, match="at least 1 x 1"):
+        Screen(10, 10, *size)
+    with pytest.raises(UIActionInputError, match="at least 1 x 1"):
+        Screen(*size)

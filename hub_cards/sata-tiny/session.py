@@ -6,8 +6,8 @@ All four tasks are the same loop and end in the same instances (section 3.1). Me
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,25 @@ from .tracklets import EXTRAPOLATED, Tracklet, banks
 
 SAME_MASK = 0.7  # IoU from which two candidates are one
 FIRST_AUTOMATIC_ID = 1
+SMALL_SIDE = 256  # pixels; up to here a frame is not worth sharing out
+
+
+@contextmanager
+def enough_threads(device: torch.device, side: int) -> Generator[None]:
+    """One torch thread for small frames on a CPU: waking others costs more than they bring.
+
+    At 128 x 128 on two cores, with workers that sleep (OMP_WAIT_POLICY=passive), a frame takes half as long again, or
+    more, with two; with workers that spin it is much the same, until something else runs too.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or side > SMALL_SIDE or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass
@@ -158,7 +177,8 @@ class SataSession:
         for prompt in self.prompts:
             prompt.check(height, width)
         self.size = height, width
-        with self.lock, torch.inference_mode():
+        sides = max(value.shape[-1] for value in inputs.values() if value.ndim == 4)
+        with self.lock, torch.inference_mode(), enough_threads(self.model.device, sides):
             features = self.model.features(**inputs.to(self.model.device))
             self.count_experts(features)
             self.begin_prompted(features, self.follow(features))

@@ -122,13 +122,14 @@ class DeMoE(nn.Module):
         if not self.config.use_experts:
             return self.shared(tokens)
         load: dict[str, torch.Tensor] = {}
-        self.shared.requires_grad_(False)  # here, because loading a checkpoint makes parameters trainable again
+        if torch.is_grad_enabled():
+            self.shared.requires_grad_(False)  # here, because loading a checkpoint makes parameters trainable again
         common = self.shared(tokens)
         gates, chances = self.common_router(tokens)
         prompts = self.common(tokens, gates)
         common = common + self.common_prompt(prompts)
         load["common"] = (gates > 0).flatten(0, -2).sum(0)
-        self.routing.balance.append(balance_loss(gates, chances))
+        self.note_balance(gates, chances)
         specific = self.specific_features(tokens, load)
         self.routing.common.append(common)
         self.routing.prompts.append(prompts)
@@ -153,8 +154,13 @@ class DeMoE(nn.Module):
             gates, chances = self.specific_routers[index](own)
             features = features.index_copy(0, rows, self.specific[index](own, gates).to(features.dtype))
             load[self.config.modalities[index]] = (gates > 0).flatten(0, -2).sum(0)
-            self.routing.balance.append(balance_loss(gates, chances))
+            self.note_balance(gates, chances)
         return features
+
+    def note_balance(self, gates: torch.Tensor, chances: torch.Tensor) -> None:
+        """Keep the load-balancing term; nobody asks for it where nothing is learned."""
+        if torch.is_grad_enabled():
+            self.routing.balance.append(balance_loss(gates, chances))
 
     def stream_modalities(self, tokens: torch.Tensor) -> torch.Tensor:
         """Which modality each stream is: the first is RGB or given, the other is given or read by the router."""

@@ -310,3 +310,23 @@ class TestParts:
         assert len(found) == 2
         assert found.scores.tolist() == pytest.approx([0.8, 0.5])
         assert found.detected.tolist() == [True, False]
+
+
+class TestThreads:
+    @pytest.mark.parametrize(("longest", "inside"), [(SIDE, 1), (512, 3)])
+    def test_small_frames_take_one_and_leave_their_number_as_it_was(self, monkeypatch, longest, inside):
+        session, seen = SataSession(wake_experts(tiny_model()), "mots", longest=longest), []
+        monkeypatch.setattr(session.model, "features", lambda **_: seen.append(torch.get_num_threads()) or fail())
+        before = torch.get_num_threads()
+        torch.set_num_threads(3)
+        try:
+            with pytest.raises(RuntimeError, match="as told"):
+                session.step({"rgb": np.zeros((longest, longest, 3), np.uint8)})
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(before)
+        assert seen == [inside]
+
+
+def fail() -> None:
+    raise RuntimeError("as told")

@@ -24,9 +24,9 @@ from core.errors import QuartetError
 from core.jobs import Job, default_store
 
 INTRO = """What does sparse attention save, in seconds and dollars per minute of video, and what does it cost in
-fidelity? The same clip is made with **dense** attention, and with **rectified**: only some blocks of keys, corrected against a
-cheap estimate of full attention. **Plain sparse**, the same blocks without the correction, can stand beside them. All
-in one run."""
+fidelity? The same clip is made with **dense** attention and with **rectified** sparse attention: only some blocks of
+keys, corrected against a cheap estimate of full attention. **Plain sparse**, the same blocks without the correction,
+can stand beside them. All in one run."""
 MODEL = """A small model, trained for this page: 96 × 96 pixels, one to three shapes, and no other words than these.
 What is measured holds for it, on this machine; large models spend far more of their time in attention."""
 PROMISE = """<div class="promise">{tiles}<ul>

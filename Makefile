@@ -8,13 +8,13 @@ SHELL := /bin/bash
 VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := app.py apps core plugins tests
-# One test worker more than cores, at most four: the browser's waits most of its time.
-WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
 # Idle OpenMP workers sleep instead of spinning: two cores are enough.
 export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Modules are compiled when they are first imported, instead of all of them, most of which never are.
+export PIP_NO_COMPILE := 1
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -25,7 +25,7 @@ demo: $(VENV)/.app $(if $(HAS_GPU),$(VENV)/.gpu)  ## open the app on http://127.
 	$(RUN) app.py
 
 test: lint browser  ## lint, types, then all tests, in a real browser too
-	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and ty
 	$(VENV)/bin/ruff check $(SOURCES)

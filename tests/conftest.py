@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.e2e.browser import FLAGS, find_installed
 
 # Before any test imports torch, which reads them once. Tests that run side by side share the cores, and so do the apps
 # that they start.
@@ -36,3 +39,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those with a browser begin: they are the longest group."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    """pytest-playwright's launch arguments, for the Chromium of this system without its own traffic."""
+    found = find_installed()
+    path = {"executable_path": found} if found else {}
+    return {**browser_type_launch_args, **path, "args": list(FLAGS)}

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from tests.e2e import broken_plugins
-from tests.e2e.browser import FLAGS, find_installed
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 90.0
@@ -99,11 +98,3 @@ def app_with_broken_plugins(tmp_path_factory: pytest.TempPathFactory) -> Generat
     environment = {"QUARTET_PLUGINS": broken_plugins.ENABLED, "PYTHONPATH": search}
     with running_app(directory, {"QUARTET_STRICT": "0", **environment}) as started:
         yield started
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    """pytest-playwright's launch arguments, for the Chromium of this system without its own traffic."""
-    found = find_installed()
-    path = {"executable_path": found} if found else {}
-    return {**browser_type_launch_args, **path, "args": list(FLAGS)}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from plugins.ui_action.actions import PLATFORMS, Action, Platform
 from plugins.ui_action.environments.simulator import events
@@ -23,7 +23,6 @@ from plugins.ui_action.games.prng import Xorshift32
 from plugins.ui_action.games.raster import raster
 from plugins.ui_action.games.site import GameSite, serve_games
 from plugins.ui_action.screen import Screen
-from tests.e2e.browser import FLAGS, find_chromium
 
 CELLS = [(task, platform) for task in TASKS for platform in PLATFORMS]
 CODES = ("B2\n", "a\n", "\n", "Z9", "c", "é\n")
@@ -52,11 +51,10 @@ def site() -> Generator[GameSite]:
 
 
 @pytest.fixture(scope="module")
-def tab(site: GameSite) -> Generator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
-        yield browser.new_page(viewport={"width": 252, "height": 252}, device_scale_factor=1)
-        browser.close()
+def tab(site: GameSite, browser: Browser) -> Generator[Page]:
+    page = browser.new_page(viewport={"width": 252, "height": 252}, device_scale_factor=1)
+    yield page
+    page.close()
 
 
 def any_action(game: Game, random: Xorshift32) -> Action:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from PIL import Image
-
-from .backends.base import Prompt, Role, Video
+from .backends.base import Prompt, Role
 from .backends.prompts import chat_messages
-from .memory import even
+from .memory import Memory
 from .parser import Response
 from .pointing import Labels, Layout, labels_of
 from .processing import Encoded, ScreenProcessor
@@ -21,7 +19,6 @@ from .serialiser import serialise
 from .strategy import Term
 
 FAMILY = "tiny"
-CLIP_FPS = 2.0
 
 
 @dataclass(frozen=True)
@@ -46,14 +43,8 @@ def prompt_of(recorded: Recorded, role: Role, term: Term) -> Prompt:
     """
     if role == "act":
         return Prompt(role, recorded.decision.sentence, recorded.screens[-1:], recorded.platform)
-    media: list[Image.Image | Video] = []
-    if "V" in term:
-        media.append(Video(even(recorded.frames), CLIP_FPS))
-    if "M" in term:
-        media += recorded.screens
-    if "S" in term:
-        media.append(recorded.screens[-1])
-    return Prompt(role, recorded.instruction, tuple(media), recorded.platform)
+    media = Memory(media=term).show(recorded.screens, recorded.frames)
+    return Prompt(role, recorded.instruction, media, recorded.platform)
 
 
 def answer_of(recorded: Recorded, role: Role) -> str:

@@ -31,6 +31,7 @@ from .rollout import rollout_losses
 
 DEFAULT_FOLDER = Path(".cache/sata-tiny")
 PROCESS_SEEDS = 1_000_000  # apart; a stage has ten million
+STARTED_SEEDS = 5_000_000  # further on: what trains a checkpoint on sees no clip that the checkpoint has seen
 SIDE = 128  # at which frames are looked at
 SAVE_SECONDS = 120
 LOG_STEPS = 25
@@ -262,7 +263,10 @@ def train_command(
             replace(stage, clips=times * stage.clips),
             workers=workers,
             seconds=60 * minutes * stage.share / shares,
-            seed=(index + 1) * 10_000_000 + trainer.clips + trainer.accelerator.process_index * PROCESS_SEEDS,
+            seed=(index + 1) * 10_000_000
+            + (0 if start is None else STARTED_SEEDS)
+            + trainer.clips
+            + trainer.accelerator.process_index * PROCESS_SEEDS,
             log=log.of(stage.name),
             save=lambda index=index: trainer.save(state_file, stages_done=index),
         )

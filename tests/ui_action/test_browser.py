@@ -291,7 +291,7 @@ def test_a_reset_with_the_same_seed_begins_with_the_same_and_keeps_nothing(
 
 
 def test_a_page_without_a_hook_is_watched_at_intervals(opened: Callable[..., BrowserEnvironment], site: Site) -> None:
-    script = "let n = 0; setInterval(() => document.body.style.background = `rgb(${n += 9}, 0, 0)`, 20)"
+    script = "let n = 0; setInterval(() => document.body.style.background = `rgb(${n = (n + 9) % 256}, 0, 0)`, 20)"
     page = opened(site.page("/moving", script), frames=3, frame_milliseconds=60)
     frames = page.reset(0).frames
     assert len({frame.tobytes() for frame in frames}) == len(frames) == 3

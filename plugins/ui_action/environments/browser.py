@@ -30,6 +30,7 @@ Answer = TypeVar("Answer")
 
 LARGEST_SIDE = 4096
 FRAMES_LIMIT = 16
+SHOT_PAUSES = (0.1, 0.3, 0.6)  # seconds between tries where a page is being replaced by another
 LOAD_SECONDS, CLOSE_SECONDS, FRAMES_SECONDS = 5.0, 10.0, 1.0
 TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 # Allowed on a platform, but nothing that a page has.
@@ -317,12 +318,26 @@ class BrowserEnvironment:
         return await page.evaluate(script, argument)
 
     async def _shot(self) -> Image.Image:
-        page, _ = self._open_page()
-        png = await page.screenshot(scale="css", caret="initial", timeout=self.seconds * 1000)
+        png = await self._png()
         image = Image.open(io.BytesIO(png), formats=["PNG"])
         if image.size != (self.screen.width, self.screen.height):
             raise UIActionInputError(f"a screenshot of {image.size} pixels: the page is no longer {self.screen}")
         return image.convert("RGB")
+
+    async def _png(self) -> bytes:
+        """A screenshot, tried again where the page went elsewhere meanwhile: Chromium has none of a page in between."""
+        from playwright.async_api import Error
+
+        page, _ = self._open_page()
+        for pause in SHOT_PAUSES:
+            try:
+                return await page.screenshot(scale="css", caret="initial", timeout=self.seconds * 1000)
+            except Error as error:
+                if "Unable to capture" not in str(error):
+                    raise
+            await asyncio.sleep(pause)
+            await self._settle()
+        return await page.screenshot(scale="css", caret="initial", timeout=self.seconds * 1000)
 
     def _open_page(self) -> tuple[Page, Gestures]:
         if self._page is None or self._gestures is None:

@@ -26,6 +26,7 @@ from .results import TASKS, FrameInstances
 from .session_prompts import PROMPTED, Prompt, checked_box, checked_mask, checked_points
 from .tracklets import EXTRAPOLATED, Tracklet, banks
 
+SAME_BOX = float(__import__("os").environ.get("SB", "0.7"))
 SAME_MASK = 0.7  # IoU from which two candidates are one
 FIRST_AUTOMATIC_ID = 1
 SMALL_SIDE = 256  # pixels; up to here a frame is not worth sharing out
@@ -211,9 +212,10 @@ class SataSession:
         config = self.model.config
         tracklets = list(self.tracklets.values())
         remembered = self.model.recall(*banks(tracklets, self.frame)) if tracklets else None
-        found = [self.detected(features)]
+        found = []
         if remembered is not None and self.task in PROMPTED:
             found.append(self.propagated(features, tracklets, remembered))
+        found.append(self.detected(features, found))
         candidates = distinct(Candidates.joined(found))
         embedded = None
         matched: dict[int, int] = {}
@@ -245,16 +247,20 @@ class SataSession:
         decoded = self.model.decode(features, Prompts(source, boxes, carried, memory=remembered.memory()))
         return candidates_of(decoded, self.model.config.mask_affinity_threshold, every_mask=True)
 
-    def detected(self, features: Features) -> Candidates:
-        """Instances that nobody asked for, their boxes refined by their masks."""
+    def detected(self, features: Features, known: list[Candidates]) -> Candidates:
+        """Instances that nobody asked for, their boxes refined by their masks; those in the place of known ones are
+        left out, for a mask costs as much as all the rest of a candidate.
+        """
         (found,) = self.model.detect(features)
-        count = len(found.boxes)
-        device = found.boxes.device
-        source = torch.zeros(count, dtype=torch.int64, device=device)
-        drawn = torch.zeros(count, dtype=torch.bool, device=device)
-        decoded = self.model.decode(features, Prompts(source, found.boxes, drawn))
+        boxes, scores = found.boxes, found.scores
+        for each in known:
+            new = (box_iou(boxes, each.boxes) <= SAME_BOX).all(1)
+            boxes, scores = boxes[new], scores[new]
+        source = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+        drawn = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+        decoded = self.model.decode(features, Prompts(source, boxes, drawn))
         refined = candidates_of(decoded, 0.0, every_mask=False)
-        return Candidates(refined.boxes, refined.masks, found.scores, torch.ones_like(refined.detected))
+        return Candidates(refined.boxes, refined.masks, scores, torch.ones_like(refined.detected))
 
     def update(self, tracklet: Tracklet, candidates: Candidates, embedded: Embedded, row: int) -> None:
         """A tracklet was found again: it moves, and remembers how it looks now."""

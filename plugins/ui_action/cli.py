@@ -131,3 +131,6 @@ forward_command(app, "train", "plugins.ui_action.train:train_command", "Train th
 forward_command(
     app, "evaluate", "plugins.ui_action.evaluate:evaluate_command", "Judge decisions and whole games.", _clear_errors
 )
+forward_command(
+    app, "ablate", "plugins.ui_action.ablation:ablate_command", "Compare strategies trained alike.", _clear_errors
+)

@@ -72,7 +72,12 @@ class Strategy:
         return [(name, term) for term in self.terms for name, media in decisions.items() if set(term) <= set(media)]
 
     def __str__(self) -> str:
-        return "+".join("*".join(medium for medium in _SPELLED if medium in term) for term in self.terms)
+        return "+".join(map(spelled, self.terms))
+
+
+def spelled(term: Term) -> str:
+    """One kind of samples, as the literature spells it: "M*V"."""
+    return "*".join(medium for medium in _SPELLED if medium in term)
 
 
 def _in_order(letters: str) -> Term:

@@ -230,13 +230,13 @@ def train_stage(
     stage: Stage,
     strategy: Strategy,
     *,
-    seconds: float,
+    progress: Callable[[], float],
     workers: int,
     log: Callable[[dict[str, Any]], None],
     save: Callable[[], None],
 ) -> None:
-    """Train for that long; `log` is given rows of means, `save` is called now and then."""
-    began = saved = time.monotonic()
+    """Train until `progress` says 1; `log` is given rows of means, `save` is called now and then."""
+    saved = time.monotonic()
     sums: dict[str, list[float]] = {}
     for last, units in parts_of(stage):
         seed = TRAINING_SEEDS + 1000 * trainer.step
@@ -244,7 +244,7 @@ def train_stage(
         batches = iter(
             DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
         )
-        while (done := (time.monotonic() - began) / seconds) < last:
+        while (done := progress()) < last:
             high, low = stage.rates
             rate = (high + (low - high) * done) * min(1.0, 0.05 + trainer.step / 150)
             role, batch, labels = next(batches)
@@ -258,6 +258,12 @@ def train_stage(
                 save()
                 saved = time.monotonic()
     save()
+
+
+def by_the_clock(seconds: float) -> Callable[[], float]:
+    """Progress over wall time, from now on."""
+    began = time.monotonic()
+    return lambda: (time.monotonic() - began) / seconds
 
 
 def parts_of(stage: Stage) -> list[tuple[float, int | None]]:
@@ -298,7 +304,7 @@ def train_command(
             trainer,
             stage,
             organised,
-            seconds=60 * minutes * stage.share / shares,
+            progress=by_the_clock(60 * minutes * stage.share / shares),
             workers=workers,
             log=log.of(stage.name),
             save=lambda index=index: trainer.save(state_file, stages_done=index, strategy=str(organised)),

@@ -22,6 +22,11 @@ from plugins.ui_action.serialiser import serialise
 from plugins.ui_action.wording import meaning
 
 
+@pytest.fixture(autouse=True)
+def few_seeds_for_ceilings(monkeypatch):
+    monkeypatch.setattr(evaluate, "CEILING_SEEDS", range(10))
+
+
 class Oracle:
     """Plays along with a game of its own, and so knows at each prompt what an expert would say and do."""
 
@@ -163,5 +168,5 @@ def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
     )
     report = json.loads(file.read_text())
     assert capsys.readouterr().out.strip() == as_markdown(report)
-    assert report["media"] == "V*M"
+    assert report["media"] == "M*V"
     assert report["cells"][0]["ceiling"] <= 1

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 from typing import Annotated, Any
@@ -36,6 +37,7 @@ LEAST_RATE = 12.0  # frames a second
 MOST_TRIES = 500
 
 Start = Callable[[Task], Any]
+Stream = Callable[..., Iterator[Any]]
 Tell = Callable[[str], None]
 
 
@@ -44,6 +46,7 @@ def run_benchmark(
     parameters: int,
     peers: Sequence[Peer] = (),
     *,
+    stream: Stream | None = None,
     frames: int = 32,
     rounds: int = 5,
     memory_frames: int = 1000,
@@ -54,7 +57,7 @@ def run_benchmark(
     """Time ours and the peers on the same frames, in turns, and watch our memory over a long video.
 
     Args:
-        start: a new session for a task. parameters: of its model.
+        start: a new session for a task. stream: of the pipeline; None leaves it out. parameters: of the model.
         frames: of the clip, the first `WARM_FRAMES` of which are not counted. rounds: how often each one tracks it.
         memory_frames: length of the long video; 0 for none.
 
@@ -64,7 +67,10 @@ def run_benchmark(
     if frames <= WARM_FRAMES or rounds < 1:
         raise TrackingError(f"{frames} frames in {rounds} rounds: give over {WARM_FRAMES} frames and 1 round or more")
     scene, boxes = crowded_scene(objects, frames, size)
-    ways = [our_way(start, task, parameters, scene) for task in ("vos", "mots")] + list(peers)
+    tasks: tuple[Task, ...] = ("vos", "mots")
+    ways = [our_way(start, task, parameters, scene) for task in tasks]
+    ways += [streamed_way(stream, task, parameters, scene) for task in tasks if stream is not None]
+    ways += peers
     seconds: list[list[float]] = [[] for _ in ways]
     for round_ in range(rounds):
         for way, own in zip(ways, seconds, strict=True):
@@ -103,6 +109,21 @@ def our_way(start: Start, task: Task, parameters: int, scene: Scene) -> Peer:
 
     prompted = "boxes in the first frame" if task == "vos" else "nothing prompted"
     return Peer(f"SataSession, {task}", prompted, parameters, SENSORS, run)
+
+
+def streamed_way(stream: Stream, task: Task, parameters: int, scene: Scene) -> Peer:
+    """The same frames as a whole video, where the pipeline looks ahead."""
+
+    def run(frames: np.ndarray, boxes: Sequence[Box]) -> list[float]:
+        prompts = [{"id": id, "frame": 0, "box": tuple(box)} for id, box in enumerate(boxes, 1)]
+        video = {name: scene.frames[name][: len(frames)] for name in SENSORS}
+        ended = [time.perf_counter()]
+        for _ in stream(video, task=task, prompts=prompts if task == "vos" else None):
+            ended.append(time.perf_counter())
+        return [after - before for before, after in pairwise(ended)]
+
+    prompted = "boxes in the first frame" if task == "vos" else "nothing prompted"
+    return Peer(f"SataPipeline, {task}", f"{prompted}, a whole video", parameters, SENSORS, run)
 
 
 def followed(
@@ -196,7 +217,7 @@ def _row(way: Peer, seconds: list[float], ours: list[float]) -> dict[str, Any]:
 
 def _bars(rows: Sequence[dict[str, Any]], memory: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
     for row in rows:
-        if row["name"].startswith("SataSession"):
+        if row["name"].startswith("Sata"):
             rate = row["frames_per_second"]
             yield _bar(f"{row['name']}: frames a second", rate, LEAST_RATE, rate >= LEAST_RATE, "least")
     if memory is not None:
@@ -301,6 +322,7 @@ def bench_command(
         lambda task: pipe.start_session(task=task),
         count,
         others,
+        stream=pipe.stream,
         frames=frames,
         rounds=rounds,
         memory_frames=memory_frames,

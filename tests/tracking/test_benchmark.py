@@ -133,6 +133,22 @@ class TestTimes:
         assert half["ratio"] == pytest.approx(np.median(ratios))
         assert half["ratio_high"] == pytest.approx(max(ratios))
 
+    def test_a_whole_video_is_timed_frame_by_frame(self, crowded):
+        asked: list[Any] = []
+
+        def stream(video: Any, **given: Any) -> Any:
+            asked.append((len(video["rgb"]), given["task"], given["prompts"]))
+            yield from range(len(video["rgb"]))
+
+        report = run_benchmark(
+            lambda _: Idle(), 7, stream=stream, frames=10, rounds=1, memory_frames=0, size=(SIDE, SIDE)
+        )
+        assert [row["name"] for row in report["rows"][2:]] == ["SataPipeline, vos", "SataPipeline, mots"]
+        assert [each[:2] for each in asked] == [(10, "vos"), (10, "mots")]
+        assert [prompt["id"] for prompt in asked[0][2]] == [1, 2, 3]
+        assert asked[1][2] is None
+        assert len(report["bars"]) == 4
+
     def test_the_rate_is_judged(self, report):
         (vos, mots) = report[0]["bars"]
         assert vos["met"] is mots["met"] is True

@@ -73,6 +73,31 @@ class TestTracking:
         stream = pipe.stream(camera(), task="vos", prompts=[BOX])
         assert [next(stream).ids.tolist() for _ in range(3)] == [[7]] * 3
 
+    def test_a_live_stream_is_not_asked_for_a_frame_before_the_last_one_is_told(self, pipe, scene):
+        asked = []
+
+        def camera() -> Any:
+            for frame in scene.frames["rgb"]:
+                asked.append(1)
+                yield {"rgb": frame}
+
+        for told, _ in enumerate(pipe.stream(camera(), task="vos", prompts=[BOX]), 1):
+            assert len(asked) == told
+
+    def test_a_whole_video_is_looked_at_ahead_on_another_thread(self, pipe, scene, monkeypatch):
+        looked = []
+        look = SataSession.look
+
+        def noted(session: SataSession, frames: Any) -> Any:
+            looked.append(threading.current_thread())
+            return look(session, frames)
+
+        monkeypatch.setattr(SataSession, "look", noted)
+        next(stream := pipe.stream(scene, task="vos", prompts=[BOX]))
+        stream.close()
+        assert len(looked) == 2  # the first, and the second beside it; no more where nobody asks
+        assert threading.current_thread() not in looked
+
     def test_a_stream_is_checked_before_its_first_frame_is_asked_for(self, pipe, scene):
         with pytest.raises(TrackingError, match="there is no prompt"):
             pipe.stream(scene, task="vos")
@@ -205,16 +230,19 @@ class TestBadInput:
 
 
 class TestWhatIsDoneIsNotLost:
-    def test_an_error_mid_video_carries_the_frames_before(self, pipe, scene, monkeypatch):
+    @pytest.mark.parametrize("part", ["look", "take"])  # the one of frame 2 runs while frame 1 is followed
+    def test_an_error_mid_video_carries_the_frames_before(self, pipe, scene, part, monkeypatch):
         whole = pipe(scene, task="mots")
-        step = SataSession.step
+        work = getattr(SataSession, part)
+        calls = []
 
-        def failing(session: SataSession, frames: Any) -> Any:
-            if session.frame == 2:
+        def failing(session: SataSession, given: Any) -> Any:
+            calls.append(part)
+            if len(calls) == 3:
                 raise RuntimeError("out of memory")
-            return step(session, frames)
+            return work(session, given)
 
-        monkeypatch.setattr(SataSession, "step", failing)
+        monkeypatch.setattr(SataSession, part, failing)
         with pytest.raises(PartialTracksError, match="frame 2 of 4 could not be tracked") as caught:
             pipe(scene, task="mots")
         assert list(caught.value.tracks.frames) == list(whole.frames[:2])

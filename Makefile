@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test lint format browser bench bench-gpu bench-video bench-video-gpu train-video \
-	bench-tracking train-tracking clean
+	bench-tracking train-tracking parity train-ui clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -59,6 +59,12 @@ bench-tracking: $(VENV)/.dev  ## frames per second and memory of tracking, besid
 
 train-tracking: $(VENV)/.dev  ## train the small tracker on two cores (ARGS="--minutes 60"), or go on with it
 	$(VENV)/bin/torchrun --nproc_per_node 2 -m plugins.tracking.train $(ARGS)
+
+parity: browser  ## the games in Python beside those in the browser, and experts, over hundreds of games (15 minutes)
+	QUARTET_LONG=1 $(RUN) -m pytest -n 2 tests/ui_action/test_game_parity.py tests/ui_action/test_game_experts.py
+
+train-ui: $(VENV)/.dev  ## train the small agent (ARGS="--minutes 60"), or go on with it
+	$(RUN) -m plugins.ui_action.train $(ARGS)
 
 clean:  ## remove .venv and everything that was generated
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .cache build dist *.egg-info

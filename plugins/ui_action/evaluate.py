@@ -7,7 +7,8 @@ what counts is whether the sentence means the same, whether the action hits, and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -40,6 +41,8 @@ from .wording import meaning
 
 CHECKPOINT = "hub_cards/ui-action-tiny"
 MOST_SEEDS = 10_000
+Opens = Callable[[str, Platform], Environment]
+SAME = ("seed", "status", "success", "steps", "state")  # of a game in the simulator and in a browser
 CEILING_SEEDS = range(300)  # enough of them that few decisions are the only ones of their kind
 
 
@@ -146,7 +149,33 @@ def play(backend: Backend, environment: Environment, task: str, seed: int, term:
         "success": bool(agent.outcome.success),
         "steps": len(steps),
         "seconds": agent.outcome.seconds,
+        "state": environment.state_hash(),
     }
+
+
+@contextmanager
+def real_browser() -> Generator[Opens]:
+    """The games' pages, in one Chromium that runs until the block ends."""
+    from .environments.browser import BrowserEnvironment
+    from .environments.chromium import Chromium
+    from .games.site import serve_games
+
+    with serve_games() as site, closing(Chromium()) as chromium:
+
+        def opened(task: str, platform: Platform) -> Environment:
+            layout = make_game(task, platform).layout
+            return BrowserEnvironment(
+                site.page(task, platform),
+                platform=platform,
+                width=layout.width,
+                height=layout.height,
+                chromium=chromium,
+                offline_after_load=True,
+                settle_milliseconds=0,
+                pace=0,
+            )
+
+        yield opened
 
 
 def evaluate_cell(
@@ -157,26 +186,29 @@ def evaluate_cell(
     term: Term,
     *,
     decisions_of: int,
-    environment: Callable[[str, Platform], Environment] = SimulatorEnvironment,
+    browser: Opens | None = None,
+    in_browser: int = 1,
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """One task on one platform.
 
     Args:
         decisions_of: games whose every decision is judged; all seeds are played.
+        browser: where the first `in_browser` games are played once more; None for nowhere.
     """
     seeds = list(seeds)
     judged = []
     for seed in seeds[:decisions_of]:
         judged += [judge(backend, each, term) for each in record(task, platform, seed)]
-    place = environment(task, platform)
-    try:
+    with closing(SimulatorEnvironment(task, platform)) as place:
         games = []
         for seed in seeds:
             games.append(play(backend, place, task, seed, term))
             tell(f"{task}, {platform}, seed {seed}: {games[-1]['status']} after {games[-1]['steps']} steps")
-    finally:
-        place.close()
+    again = []
+    if browser is not None:
+        with closing(browser(task, platform)) as place:
+            again = [play(backend, place, task, seed, term) for seed in seeds[:in_browser]]
     ceiling = ceilings(task, platform, CEILING_SEEDS)
     return {
         "task": task,
@@ -184,6 +216,10 @@ def evaluate_cell(
         "decisions": summarise(judged),
         "success": fmean(game["success"] for game in games),
         "games": games,
+        "in_browser": again,
+        "same_in_browser": sum(
+            all(one[name] == two[name] for name in SAME) for one, two in zip(games[: len(again)], again, strict=True)
+        ),
         "ceiling": ceiling[max(term, key=lambda medium: ceiling[medium])],
     }
 
@@ -195,6 +231,9 @@ def evaluate_command(
     checkpoint: Annotated[str, typer.Option(help="Folder or Hub id.")] = CHECKPOINT,
     strategy: Annotated[str, typer.Option(help="Its largest term is what the reasoner is shown.")] = "M*V+S",
     decisions_of: Annotated[int, typer.Option(min=1, help="Games whose every decision is judged.")] = 10,
+    in_browser: Annotated[
+        int, typer.Option(min=0, help="Games of each cell that are played once more in a real browser.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     json: Annotated[Path | None, typer.Option(help="Write the figures here too.")] = None,
 ) -> None:
@@ -215,20 +254,24 @@ def evaluate_command(
         "versions": collect_versions(),
         "cells": [],
     }
-    for chosen in (task,) if task else TASKS:
-        for skin in PLATFORMS if not platform else (p for p in PLATFORMS if p == platform):
-            cell = evaluate_cell(
-                backend,
-                chosen,
-                skin,
-                numbers,
-                term,
-                decisions_of=decisions_of,
-                tell=lambda text: typer.echo(text, err=True),
-            )
-            report["cells"].append(cell)
-            if json is not None:
-                write_json(json, report)
+    platforms = [each for each in PLATFORMS if platform in ("", each)]
+    with real_browser() if in_browser else nullcontext() as browser:
+        for chosen in (task,) if task else TASKS:
+            for skin in platforms:
+                cell = evaluate_cell(
+                    backend,
+                    chosen,
+                    skin,
+                    numbers,
+                    term,
+                    decisions_of=decisions_of,
+                    browser=browser,
+                    in_browser=in_browser,
+                    tell=lambda text: typer.echo(text, err=True),
+                )
+                report["cells"].append(cell)
+                if json is not None:
+                    write_json(json, report)
     typer.echo(as_markdown(report))
 
 
@@ -256,6 +299,19 @@ def as_markdown(report: dict[str, Any]) -> str:
         lines += [_row(cell["platform"], [cell]) for cell in cells]
         if len(cells) > 1:
             lines.append(_row("all", cells))
+    prompt, output, prefill, decode = (
+        fmean(cell["decisions"][name] for cell in report["cells"])
+        for name in ("prompt_tokens", "output_tokens", "prefill_ms", "decode_ms")
+    )
+    lines += [
+        "",
+        f"A reasoner's answer: {prompt:.0f} tokens in, {output:.0f} out, {prefill:.0f} ms to read and {decode:.0f} ms "
+        "to write, in the mean.",
+    ]
+    played = sum(len(cell["in_browser"]) for cell in report["cells"])
+    if played:
+        same = sum(cell["same_in_browser"] for cell in report["cells"])
+        lines += ["", f"Played once more in a real browser, {same} of {played} games went the same, to the last state."]
     return "\n".join(lines)
 
 

@@ -147,6 +147,7 @@ def test_seeds_that_cannot_be_used_are_refused(seeds):
         held_out_seeds(seeds)
 
 
+@pytest.mark.e2e
 def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
     from plugins.ui_action.pipeline_ui_action import UIActionPipeline
 
@@ -163,6 +164,7 @@ def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
         checkpoint="x",
         strategy="M*V+S",
         decisions_of=1,
+        in_browser=1,
         device="cpu",
         json=file,
     )
@@ -170,3 +172,5 @@ def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == as_markdown(report)
     assert report["media"] == "M*V"
     assert report["cells"][0]["ceiling"] <= 1
+    assert report["cells"][0]["same_in_browser"] == 1
+    assert "1 of 1 games went the same" in as_markdown(report)

@@ -31,6 +31,7 @@ class Encoded:
         ids: token ids, screens expanded to as many pads as the model sees tokens of them.
         media: the screens and clips, in order; `videos` says which are clips, `fps` how fast each of those is.
         answer: how many of the ids, at the end, are the answer to be learned; 0 if there is none.
+        focus: places in the answer of the tokens that matter most.
     """
 
     ids: tuple[int, ...]
@@ -38,6 +39,7 @@ class Encoded:
     videos: tuple[bool, ...]
     fps: tuple[float, ...]
     answer: int = 0
+    focus: tuple[int, ...] = ()
 
     @property
     def model_size(self) -> tuple[int, int]:
@@ -86,10 +88,13 @@ class ScreenProcessor:
         file = Path(folder) / "preprocessor_config.json"
         file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
-    def encode(self, messages: Sequence[Message], answer: str | None = None) -> Encoded:
+    def encode(
+        self, messages: Sequence[Message], answer: str | None = None, focus: Sequence[tuple[int, int]] = ()
+    ) -> Encoded:
         """A conversation, with the answer that is to be learned if there is one.
 
         Args:
+            focus: spans of characters in the answer, those that matter most.
             messages: with `role`, and `content`: text, or parts {"type": "text", "text": ...},
                 {"type": "image", "image": PIL image}, {"type": "video", "video": frames, "fps": frames per second}.
         """
@@ -104,17 +109,22 @@ class ScreenProcessor:
         safe = [_without_markers(message) for message in messages]
         text: Any = self.tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=True)
         asked = self._expand(self._ids(text), media)
-        said = [] if answer is None else [*self._ids(MARKER.sub("< |", answer)), self.tokenizer.eos_token_id]
+        said, matter = [], ()
+        if answer is not None:
+            safe_answer = MARKER.sub("< |", answer)
+            said = [*self._ids(safe_answer), self.tokenizer.eos_token_id]
+            matter = self._places(safe_answer, focus) if focus else ()
         videos = tuple(part["type"] == "video" for part in screens)
         fps = tuple(float(part.get("fps", 1.0)) for part in screens if part["type"] == "video")
-        return Encoded((*asked, *said), media, videos, fps, len(said))
+        return Encoded((*asked, *said), media, videos, fps, len(said), matter)
 
     def batch(self, encoded: Sequence[Encoded], *, left: bool = False) -> dict[str, torch.Tensor]:
         """What the model's forward takes, padded right, or left for generation; labels where there are answers.
 
         Returns:
-            input_ids, attention_mask, mm_token_type_ids (0 text, 1 image, 2 video), labels [batch, tokens];
-            pixel_values, image_grid_thw, pixel_values_videos, video_grid_thw, second_per_grid_ts where there are such.
+            input_ids, attention_mask, mm_token_type_ids (0 text, 1 image, 2 video), labels [batch, tokens]; focus
+            [batch, tokens], true for the tokens of answers that matter most, where there are such; pixel_values,
+            image_grid_thw, pixel_values_videos, video_grid_thw, second_per_grid_ts where there are such.
         """
         longest = max(len(each.ids) for each in encoded)
         shape = (len(encoded), longest)
@@ -126,6 +136,11 @@ class ScreenProcessor:
             ids[row, start:end], mask[row, start:end] = each.ids, 1
             labels[row, end - each.answer : end] = ids[row, end - each.answer : end]
         tensors = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        if any(each.focus for each in encoded):
+            tensors["focus"] = np.zeros(shape, bool)
+            for row, each in enumerate(encoded):
+                end = longest if left else len(each.ids)
+                tensors["focus"][row, [end - each.answer + place for place in each.focus]] = True
         kinds = (ids == self.image_id).astype(np.int64) + 2 * (ids == self.video_id)
         return {name: torch.from_numpy(value) for name, value in (tensors | {"mm_token_type_ids": kinds}).items()} | (
             _media_tensors(encoded)
@@ -133,6 +148,15 @@ class ScreenProcessor:
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _places(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+        """The tokens of a text that a span of its characters touches."""
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return tuple(
+            place
+            for place, (start, end) in enumerate(offsets)
+            if any(start < last and end > first for first, last in spans)
+        )
 
     def _expand(self, ids: Sequence[int], media: Sequence[Patches]) -> list[int]:
         """Each pad as often as the model sees tokens of its screen."""

@@ -17,6 +17,7 @@ from .processing import Encoded, ScreenProcessor
 from .recorder import Recorded
 from .serialiser import serialise
 from .strategy import Term
+from .wording import spans
 
 FAMILY = "tiny"
 
@@ -59,7 +60,10 @@ def answer_of(recorded: Recorded, role: Role) -> str:
 def sample_of(recorded: Recorded, role: Role, term: Term, processor: ScreenProcessor) -> Sample:
     """The example of one decision, in one role, with the media of one term of a strategy."""
     messages = chat_messages(prompt_of(recorded, role, term), FAMILY)
-    encoded = processor.encode(messages, answer_of(recorded, role))
+    answer, sentence = answer_of(recorded, role), recorded.decision.sentence
+    begin = answer.find(sentence)
+    values = [(begin + first, begin + last) for first, last in spans(sentence)] if begin >= 0 else []
+    encoded = processor.encode(messages, answer, values)
     seen = recorded.screen_layouts[-1:] if role == "act" else _layouts(recorded, term)
     size = recorded.screen.width, recorded.screen.height
     return Sample(encoded, tuple(labels_of(layout, size) for layout in seen))

@@ -37,6 +37,7 @@ WORKER_SEEDS = 100_000_000
 DRAWS = 105  # stream of random numbers
 CORPUS_GAMES = 10
 POINT_WEIGHT = 3.0  # of the tokens between box markers
+VALUE_WEIGHT = 6.0  # of what a sentence decides: a cell, a front, a sector among words that are always the same
 SAVE_SECONDS, LOG_STEPS = 120, 25
 MOST_PATCHES = 32 * 216  # of a batch: it holds fewer samples where each shows more
 
@@ -69,7 +70,7 @@ STAGES = (
         "play",
         0.7,
         TASKS,
-        (("act", 0.4), ("reason", 0.5), ("both", 0.1)),
+        (("act", 0.2), ("reason", 0.7), ("both", 0.1)),
         (1.2e-3, 3e-5),
         stumbling=0.15,
     ),
@@ -152,9 +153,11 @@ class Trainer:
     def losses(
         self, batch: dict[str, torch.Tensor], labels: list[Labels]
     ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """The losses by name, and the shares of answers and of points of which each token is right."""
+        """The losses by name, and the shares of answers and of points of which each token is right, and of the tokens
+        of values.
+        """
         batch = {name: value.to(self.device) for name, value in batch.items()}
-        wanted = batch.pop("labels")[:, 1:]
+        wanted, focus = batch.pop("labels")[:, 1:], batch.pop("focus", None)
         start, end = (torch.eq(wanted, box) for box in self.box)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device != "cpu"):
             found = self.model(**batch, output_hidden_states=True)
@@ -163,11 +166,15 @@ class Trainer:
         inside = (start.cumsum(1) - end.cumsum(1) > 0) & ~start & learned
         token_losses = torch.nn.functional.cross_entropy(logits[learned], wanted[learned], reduction="none")
         weights = 1 + (POINT_WEIGHT - 1) * inside[learned].float()
+        if focus is not None:
+            weights = weights + (VALUE_WEIGHT - 1) * focus[:, 1:][learned].float()
         visual = batch["mm_token_type_ids"] > 0
         before, last = (found.hidden_states[place][visual] for place in (-2, -1))
         losses = {"answer": (weights * token_losses).sum() / weights.sum()} | self.heads.loss(before, last, labels)
         right = torch.eq(logits.argmax(-1), wanted)
         shares = {"answers_right": float((right | ~learned).all(1).float().mean())}
+        if focus is not None:
+            shares["values_right"] = float(right[focus[:, 1:]].float().mean())
         pointed = inside.any(1)
         if bool(pointed.any()):
             shares["points_right"] = float((right | ~inside).all(1)[pointed].float().mean())

@@ -30,6 +30,17 @@ def meaning(sentence: str) -> dict[str, str] | None:
     return None
 
 
+def spans(sentence: str) -> list[tuple[int, int]]:
+    """What an expert's sentence decides, as (first character, one after the last): the words that begin it, which say
+    what to do, and its values. None in other text.
+    """
+    for _, pattern in _patterns():
+        if found := pattern.fullmatch(sentence):
+            opening = re.match(r"\S+(?: \S+){0,2}", sentence)
+            return [opening.span() if opening else (0, 0), *(found.span(name) for name in found.groupdict())]
+    return []
+
+
 @cache
 def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     return tuple((intent, _pattern(way)) for intent, ways in _WAYS.items() for way in ways)

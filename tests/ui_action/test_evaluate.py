@@ -19,7 +19,7 @@ from plugins.ui_action.games.assets import Box
 from plugins.ui_action.recorder import record
 from plugins.ui_action.screen import Screen
 from plugins.ui_action.serialiser import serialise
-from plugins.ui_action.wording import meaning
+from plugins.ui_action.wording import meaning, spans
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +120,13 @@ def test_all_that_experts_say_is_understood(task, platform):
 )
 def test_what_no_expert_says_means_nothing(text):
     assert meaning(text) is None
+
+
+def test_what_a_sentence_decides_is_how_it_begins_and_its_values():
+    said = "The convoy is about to enter sector C, so man it."
+    assert [said[first:last] for first, last in spans(said)] == ["The convoy is", "C"]
+    assert [first for first, _ in spans("It is too early to man a sector. Wait.")] == [0]
+    assert spans("Man sector E, the convoy enters it next.") == []
 
 
 def test_an_action_is_the_same_only_with_the_same_type_inside_the_same_target():

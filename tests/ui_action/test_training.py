@@ -46,7 +46,7 @@ def test_the_same_seed_makes_the_same_batches_and_another_seed_others(processor)
 
 def test_a_batch_holds_one_role_and_one_kind_of_media(processor):
     kinds = set()
-    for role, batch, labels in batches(processor, "M*V+S", 12):
+    for role, batch, labels in batches(processor, "M*V+S", 24):
         kinds.add((role, "pixel_values_videos" in batch))
         assert sum(len(each.rows) for each in labels) == int((batch["mm_token_type_ids"] > 0).sum())
     assert {("act", False), ("reason", True), ("reason", False)} <= kinds
@@ -83,6 +83,20 @@ def test_points_weigh_more_than_words(processor, monkeypatch):
         found = trainer.model(**batch)
     assert plain == pytest.approx(float(found.loss), abs=1e-3)
     assert heavy != pytest.approx(plain, abs=1e-4)
+
+
+def test_what_a_sentence_decides_weighs_more_than_the_words_around_it(processor, monkeypatch):
+    torch.manual_seed(0)
+    trainer = Trainer(new_model(processor.tokenizer), processor, "cpu")
+    batch, labels = next((batch, labels) for role, batch, labels in batches(processor, "S", 8) if role == "reason")
+    assert 0 < int(batch["focus"].sum()) < int((batch["labels"] != -100).sum())
+    assert bool((batch["labels"][batch["focus"]] != -100).all())
+    with torch.no_grad():
+        losses, shares = trainer.losses(batch, labels)
+        monkeypatch.setattr(train, "VALUE_WEIGHT", 1.0)
+        plain, _ = trainer.losses(batch, labels)
+    assert float(losses["answer"]) != pytest.approx(float(plain["answer"]), abs=1e-4)
+    assert 0 <= shares["values_right"] <= 1
 
 
 def test_a_trainer_goes_on_where_it_stopped(processor, tmp_path):

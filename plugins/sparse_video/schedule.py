@@ -1,7 +1,7 @@
 """Which sampling step a call of a model belongs to, and which steps and layers stay dense.
 
-The original counts calls in each layer and starts over at a literal 50, 80 or 100 (defect D6 of the brief). Here a step
-is a place in the run: what the pipeline says (`cache_context`), else what its scheduler plans, else what the timesteps
+The original counts calls in each layer and starts over at a literal 50, 80 or 100. Here a step is a place
+in the run: what the pipeline says (`cache_context`), else what its scheduler plans, else what the timesteps
 themselves tell: a changed value is the next step, an increase is a new run.
 """
 

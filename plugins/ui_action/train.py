@@ -48,7 +48,7 @@ class Stage:
 
     Attributes:
         share: of the time.
-        tasks: which games.
+        tasks: which games, and how many of each to one of another: a target is one decision, the others are many.
         roles: what is asked, and how often each.
         rates: first and last learning rate.
         stumbling: as of `record`.
@@ -57,7 +57,7 @@ class Stage:
 
     name: str
     share: float
-    tasks: tuple[str, ...]
+    tasks: tuple[tuple[str, int], ...]
     roles: tuple[tuple[Role, float], ...]
     rates: tuple[float, float]
     stumbling: float = 0.0
@@ -65,11 +65,11 @@ class Stage:
 
 
 STAGES = (
-    Stage("pointing", 0.3, TASKS[:1], (("act", 0.5), ("reason", 0.5)), (1.5e-3, 1.2e-3), units=(1, 10)),
+    Stage("pointing", 0.3, ((TASKS[0], 1),), (("act", 0.5), ("reason", 0.5)), (1.5e-3, 1.2e-3), units=(1, 10)),
     Stage(
         "play",
         0.7,
-        TASKS,
+        ((TASKS[0], 6), (TASKS[1], 1), (TASKS[2], 1)),
         (("act", 0.2), ("reason", 0.7), ("both", 0.1)),
         (1.2e-3, 3e-5),
         stumbling=0.15,
@@ -123,7 +123,8 @@ class Samples(IterableDataset):
                         yield role, *collated(bucket, self.processor)
 
     def _cell(self, draws: Xorshift32) -> tuple[str, Platform]:
-        return self.stage.tasks[draws.below(len(self.stage.tasks))], PLATFORMS[draws.below(len(PLATFORMS))]
+        tasks = [name for name, many in self.stage.tasks for _ in range(many)]
+        return tasks[draws.below(len(tasks))], PLATFORMS[draws.below(len(PLATFORMS))]
 
     def _role(self, draws: Xorshift32) -> Role:
         place = draws.below(1000) / 1000

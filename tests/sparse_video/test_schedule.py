@@ -1,4 +1,4 @@
-"""Which step a call belongs to: oracle 13 of the brief, without a model."""
+"""Which step a call belongs to, without a model."""
 
 from __future__ import annotations
 

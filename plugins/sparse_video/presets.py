@@ -1,8 +1,8 @@
 """Settings per family and checkpoint: those of the original's scripts, steps and layers as shares.
 
-Source: the commands of the repository of Rectified SpaAttn (arXiv 2511.19835); density is 1 -
-`sa_drop_rate`, `top_p` is the 0.3 that all of them use as `p_remain_rates`. A step under classifier-free guidance in two
-calls is one step. Checkpoints that the paper did not run take over their next of kin; `source` says so.
+Source: the commands of the repository of Rectified SpaAttn (arXiv 2511.19835); density is 1 - `sa_drop_rate`, `top_p`
+is the 0.3 that all of them use as `p_remain_rates`. A step under classifier-free guidance in two calls is one step.
+Checkpoints that the paper did not run take over their next of kin; `source` says so.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which sampling step a call of a model belongs to, and which steps and layers stay dense.
 
-The original counts calls in each layer and starts over at a literal 50, 80 or 100. Here a step is a place
-in the run: what the pipeline says (`cache_context`), else what its scheduler plans, else what the timesteps
-themselves tell: a changed value is the next step, an increase is a new run.
+The original counts calls in each layer and starts over at a literal 50, 80 or 100. Here a step is a place in the run:
+what the pipeline says (`cache_context`), else what its scheduler plans, else what the timesteps themselves tell: a
+changed value is the next step, an increase is a new run.
 """
 
 from __future__ import annotations

@@ -14,16 +14,24 @@ from PIL import Image
 from .actions import Action, Platform
 from .environments.simulator import events
 from .games import Game, make_game
+from .games.assets import Box
 from .games.experts import Decision, decide, random_action
 from .games.game import State
 from .games.objects import CLASSES, objects
 from .games.prng import Xorshift32
 from .games.raster import raster
+from .games.resource import FRONTS, ResourceState
 from .games.target import TargetState
 from .pointing import Layout
 from .screen import Screen
 
 STUMBLES, THINNED = 103, 104  # streams of random numbers
+# What a visual token may show: what can be pressed, and what has to be read.
+LABELS = (
+    *CLASSES,
+    "front of one",
+    *(f"{note} {front + 1}" for note in ("sent to", "back from") for front in range(FRONTS)),
+)
 
 
 @dataclass(frozen=True)
@@ -108,11 +116,27 @@ def _played(game: Game, action: Action, size: Screen) -> list[State]:
 
 def _layout(game: Game, state: State, decision: Decision) -> Layout:
     """What a screen shows; what the decision is aimed at is asked for on the current one alone."""
-    shown = objects(game.layout, state, game.adversarial)
-    kinds = tuple(1 + CLASSES.index(each.name) for each in shown)
+    shown = [(each.name, each.box) for each in objects(game.layout, state, game.adversarial)]
+    if isinstance(state, ResourceState):
+        shown = _read(game, state, shown)
+    kinds = tuple(1 + LABELS.index(name) for name, _ in shown)
     now = state is game.rules
     target = _corners(decision.target) if now and decision.target is not None else None
-    return Layout(kinds, tuple(_corners(each.box) for each in shown), target, past=not now)
+    return Layout(kinds, tuple(_corners(box) for _, box in shown), target, past=not now)
+
+
+def _read(game: Game, state: ResourceState, shown: list[tuple[str, Box]]) -> list[tuple[str, Box]]:
+    """With how much each front needs, and the note of what was just sent: from pixels alone it takes long to see them.
+
+    A front is the n-th of those that are shown.
+    """
+    demands = iter(state.demands)
+    named = [("front of one" if name == "front" and next(demands) == 1 else name, box) for name, box in shown]
+    units, front = state.note
+    note = game.layout.box("toast")
+    if units and note is not None:
+        named.append((f"{'sent to' if units > 0 else 'back from'} {front + 1}", note))
+    return named
 
 
 def _corners(box: tuple[int, int, int, int]) -> tuple[float, float, float, float]:

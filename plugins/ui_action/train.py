@@ -22,11 +22,10 @@ from core.training import TrainingLog, save_state
 from .actions import PLATFORMS, Platform
 from .backends.base import Role
 from .games import TASKS
-from .games.objects import CLASSES
 from .games.prng import Xorshift32
 from .pointing import Labels, PointingHeads
 from .processing import ScreenProcessor
-from .recorder import record
+from .recorder import LABELS, record
 from .samples import Sample, answer_of, sample_of
 from .small_model import WIDTH, new_model, new_tokenizer
 from .strategy import Strategy, Term
@@ -146,7 +145,7 @@ class Trainer:
 
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration, processor: ScreenProcessor, device: str) -> None:
         self.model, self.processor, self.device = model.to(device).train(), processor, device
-        self.heads = PointingHeads(WIDTH, 1 + len(CLASSES)).to(device)
+        self.heads = PointingHeads(WIDTH, 1 + len(LABELS)).to(device)
         self.box = [processor.tokenizer.get_vocab()[f"<|box_{end}|>"] for end in ("start", "end")]
         self.optimisers = optimisers(model, self.heads)
         self.step, self.samples, self.seconds = 0, 0, 0.0

@@ -15,7 +15,7 @@ from plugins.ui_action.games import TASKS
 from plugins.ui_action.memory import Memory
 from plugins.ui_action.parser import parse_response
 from plugins.ui_action.processing import ScreenProcessor
-from plugins.ui_action.recorder import record
+from plugins.ui_action.recorder import LABELS, record
 from plugins.ui_action.samples import answer_of, prompt_of, sample_of
 from plugins.ui_action.small_model import new_tokenizer
 from plugins.ui_action.strategy import Strategy
@@ -75,6 +75,17 @@ def test_a_stumbling_expert_goes_on_from_where_it_is_and_is_still_recorded():
     assert [each.decision for each in plain] == [each.decision for each in again]
     assert plain[0].decision == stumbling[0].decision
     assert [pixels(each.screens[-1]) for each in plain] != [pixels(each.screens[-1]) for each in stumbling]
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_what_has_to_be_read_is_labelled_too(platform):
+    for each in record("resource-allocation", platform, 503):  # the third front needs one unit, the others two
+        shown = [LABELS[kind - 1] for kind in each.screen_layouts[-1].kinds]
+        assert [name for name in shown if name.startswith("front")] == ["front", "front", "front of one"]
+        slots = dict(each.decision.slots)
+        if slots["intent"] == "send" and slots["units"] == "1 unit" and slots["front"] != "3":
+            assert shown[-1] == f"sent to {slots['front']}"
+            assert each.screen_layouts[-1].boxes[-1][1] > 0
 
 
 def test_units_are_left_out_but_never_the_one_asked_for():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,7 +68,7 @@ STAGES = (
     Stage(
         "play",
         0.7,
-        ((TASKS[0], 6), (TASKS[1], 1), (TASKS[2], 1)),
+        ((TASKS[0], 4), (TASKS[1], 2), (TASKS[2], 1)),
         (("act", 0.2), ("reason", 0.7), ("both", 0.1)),
         (1.2e-3, 3e-5),
         stumbling=0.15,
@@ -290,6 +290,9 @@ def train_command(
     ] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that play and draw, beside the one that trains.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    rate: Annotated[
+        float | None, typer.Option(help="First learning rate, a lower one to go on from a trained state.")
+    ] = None,
     seed: int = 0,
 ) -> None:
     """Train the small agent on recorded expert play; run it again to go on."""
@@ -309,7 +312,7 @@ def train_command(
     for index, stage in rest:
         train_stage(
             trainer,
-            stage,
+            stage if rate is None else replace(stage, rates=(rate, stage.rates[1])),
             organised,
             progress=by_the_clock(60 * minutes * stage.share / shares),
             workers=workers,

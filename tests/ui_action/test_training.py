@@ -46,7 +46,7 @@ def test_the_same_seed_makes_the_same_batches_and_another_seed_others(processor)
 
 def test_a_batch_holds_one_role_and_one_kind_of_media(processor):
     kinds = set()
-    for role, batch, labels in batches(processor, "M*V+S", 24):
+    for role, batch, labels in batches(processor, "M*V+S", 40):
         kinds.add((role, "pixel_values_videos" in batch))
         assert sum(len(each.rows) for each in labels) == int((batch["mm_token_type_ids"] > 0).sum())
     assert {("act", False), ("reason", True), ("reason", False)} <= kinds

@@ -90,9 +90,8 @@ class MaskDecoder(nn.Module):
     def mask_features(self, map_: torch.Tensor, fine: torch.Tensor, prompts: Prompts) -> torch.Tensor:
         """What the masks are read from: [n, 32, h', w']."""
         size = fine.shape[2:]
-        features = fine[prompts.source] + functional.interpolate(
-            self.up(map_), size, mode="bilinear", align_corners=False
-        )
+        features = functional.interpolate(self.up(map_), size, mode="bilinear", align_corners=False)
+        features += fine[prompts.source]
         if self.relative:
-            features = features + self.place(relative_coordinates(prompts.boxes, *size))
+            features += self.place(relative_coordinates(prompts.boxes, *size))
         return functional.gelu(self.mix(functional.gelu(features)))

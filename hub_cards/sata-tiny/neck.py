@@ -30,7 +30,9 @@ class DeformableConv(nn.Module):
         offset_y, offset_x, weight = self.guide(guide).chunk(3, 1)
         grid = self.sampling_grid(offset_y, offset_x, height, across)
         taken = functional.grid_sample(features, grid, align_corners=False, padding_mode="zeros")
-        taken = taken.unflatten(2, (TAPS, height)) * (2 * weight.sigmoid())[:, None]
+        taken = taken.unflatten(2, (TAPS, height))
+        in_place = None if torch.is_grad_enabled() else taken  # fresh memory costs more than the product
+        taken = torch.mul(taken, (2 * weight.sigmoid())[:, None], out=in_place)
         return self.norm(self.mix(taken.reshape(batch, TAPS * width, height, across)))
 
     @staticmethod

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +28,7 @@ from .loading import (
 )
 from .processing_sata import SataProcessor
 from .results import TASKS, FrameInstances, Tracks
-from .session import SataSession, checked_modalities
+from .session import Looked, SataSession, checked_modalities
 from .session_prompts import Prompt, read_prompts
 from .videos import AlignedVideo, VideoLimits, open_video
 
@@ -235,9 +237,32 @@ class SataPipeline(Pipeline):
         given = self.preprocess(video, task, prompts, modalities, resample, limits)
         return self._steps(given["video"], self._prepared_session(task, given["modalities"], given["prompts"]))
 
-    def _steps(self, frames: Iterable[Mapping[str, np.ndarray]], session: SataSession) -> Iterator[FrameInstances]:
-        for sensors in frames:
-            yield session.step(sensors)
+    def _steps(self, frames: Iterable[Mapping[str, np.ndarray]], session: SataSession) -> Generator[FrameInstances]:
+        """A frame after another. Where all frames are there, the next one is read and looked at while this one is
+        followed, on a second core; what comes as it happens is not waited for.
+        """
+        if isinstance(frames, Iterator):
+            yield from map(session.step, frames)
+            return
+        rest = iter(frames)
+
+        def look() -> tuple[bool, Looked | None]:
+            sensors = next(rest, None)
+            return sensors is not None, None if sensors is None else session.look(sensors)
+
+        ahead = ThreadPoolExecutor(1, "look")
+        try:
+            waiting = ahead.submit(look)
+            while True:
+                with session.enough_threads():
+                    more, looked = waiting.result()
+                    if not more:
+                        return
+                    waiting = ahead.submit(look)
+                    found = session.take(looked)
+                yield found
+        finally:
+            ahead.shutdown(cancel_futures=True)
 
     def _prepared_session(self, task: str, modalities: Any, prompts: Iterable[Prompt]) -> SataSession:
         session = self.start_session(_checked_task(task), modalities)
@@ -302,22 +327,23 @@ class SataPipeline(Pipeline):
             self.run = self._record(input_tensors, session, seconds, time.perf_counter() - began)
             return Tracks(tuple(frames), video.height, video.width, session.task, self.run)  # ty: ignore[invalid-argument-type]
 
-        for number, sensors in enumerate(video):
-            started = time.perf_counter()
-            try:
-                frames.append(session.step(sensors))
-            except Exception as error:
-                if not frames:
-                    raise
-                raise PartialTracksError(
-                    f"frame {number} of {len(video)} could not be tracked ({error}): the {len(frames)} frames before "
-                    "it are in this error's tracks",
-                    done(),
-                    number,
-                ) from error
-            seconds.append(time.perf_counter() - started)
-            if callback is not None:
-                callback(number, len(video), frames[-1])
+        with closing(self._steps(video, session)) as steps:
+            for number in range(len(video)):
+                started = time.perf_counter()
+                try:
+                    frames.append(next(steps))
+                except Exception as error:
+                    if not frames:
+                        raise
+                    raise PartialTracksError(
+                        f"frame {number} of {len(video)} could not be tracked ({error}): the {len(frames)} frames "
+                        "before it are in this error's tracks",
+                        done(),
+                        number,
+                    ) from error
+                seconds.append(time.perf_counter() - started)
+                if callback is not None:
+                    callback(number, len(video), frames[-1])
         return {"tracks": done()}
 
     def postprocess(  # ty: ignore[incompatible-method-override]

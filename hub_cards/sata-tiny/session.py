@@ -31,22 +31,12 @@ FIRST_AUTOMATIC_ID = 1
 SMALL_SIDE = 256  # pixels; up to here a frame is not worth sharing out
 
 
-@contextmanager
-def enough_threads(device: torch.device, side: int) -> Generator[None]:
-    """One torch thread for small frames on a CPU: waking others costs more than they bring.
+@dataclass(frozen=True)
+class Looked:
+    """A frame of a video as the model sees it: (height, width) in pixels, and features."""
 
-    At 128 x 128 on two cores, with workers that sleep (OMP_WAIT_POLICY=passive), a frame takes half as long again, or
-    more, with two; with workers that spin it is much the same, until something else runs too.
-    """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or side > SMALL_SIDE or threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    size: tuple[int, int]
+    features: Features
 
 
 @dataclass
@@ -82,7 +72,7 @@ class SataSession:
         prompts: those whose frame has not come yet.
         modalities: the sensors that are looked at; all where None.
         image_processor: makes tensors of frames.
-        lock: held while the model runs; sessions that share a model share it, for its experts note what they do.
+        lock: held while the model looks; sessions that share a model share it, for its experts note what they do.
         experts: per block, {"common": [experts], modality: [experts]}, how often each expert was selected so far.
     """
 
@@ -166,25 +156,55 @@ class SataSession:
         Raises:
             TrackingError: for a frame that is not one, or a size that changed; the session stays as it was.
         """
+        return self.take(self.look(frames))
+
+    def look(self, frames: Mapping[str, np.ndarray | None]) -> Looked | None:
+        """What the model sees in a frame, which depends on no other: it may be called ahead, on another thread.
+
+        Args and errors as of `step`; None where no sensor gives anything.
+        """
         checked_modalities(frames, tuple(self.model.config.modalities))
         chosen = {name: frame for name, frame in frames.items() if self.modalities is None or name in self.modalities}
         if all(frame is None for frame in chosen.values()):
-            return self.held()
+            return None
         inputs = self.image_processor(chosen)
         height, width = inputs.pop("original_sizes")[0].tolist()
-        if self.size not in (None, (height, width)):
-            raise TrackingError(f"frame {self.frame} is {(height, width)}, those before were {self.size}: resize it")
+        with self.lock, torch.inference_mode(), self.enough_threads():
+            return Looked((height, width), self.model.features(**inputs.to(self.model.device)))
+
+    def take(self, looked: Looked | None) -> FrameInstances:
+        """Follow everything into the next frame, which was looked at. Raises TrackingError as `step` does."""
+        if looked is None:
+            return self.held()
+        if self.size not in (None, looked.size):
+            raise TrackingError(f"frame {self.frame} is {looked.size}, those before were {self.size}: resize it")
         for prompt in self.prompts:
-            prompt.check(height, width)
-        self.size = height, width
-        sides = max(value.shape[-1] for value in inputs.values() if value.ndim == 4)
-        with self.lock, torch.inference_mode(), enough_threads(self.model.device, sides):
-            features = self.model.features(**inputs.to(self.model.device))
-            self.count_experts(features)
-            self.begin_prompted(features, self.follow(features))
+            prompt.check(*looked.size)
+        self.size = looked.size
+        with torch.inference_mode(), self.enough_threads():
+            self.count_experts(looked.features)
+            self.begin_prompted(looked.features, self.follow(looked.features))
         self.frame += 1
         self.last = self.instances()
         return self.last
+
+    @contextmanager
+    def enough_threads(self) -> Generator[None]:
+        """One torch thread for small frames on a CPU: waking others costs more than they bring.
+
+        At 128 x 128 on two cores, with workers that sleep (OMP_WAIT_POLICY=passive), a frame takes half as long again,
+        or more, with two; with workers that spin it is much the same, until something else runs too.
+        """
+        threads = torch.get_num_threads()
+        side = self.image_processor.size["longest_edge"]
+        if self.model.device.type != "cpu" or side > SMALL_SIDE or threads == 1:
+            yield
+            return
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     def held(self) -> FrameInstances:
         """The last result once more, marked stale, where no sensor gave anything."""
@@ -246,7 +266,10 @@ class SataSession:
         return candidates_of(decoded, self.model.config.mask_affinity_threshold, every_mask=True)
 
     def detected(self, features: Features) -> Candidates:
-        """Instances that nobody asked for, their boxes refined by their masks."""
+        """Instances that nobody asked for, their boxes refined by their masks.
+
+        Also where a mask is carried on: without them, or with their boxes alone, what is carried on drifts.
+        """
         (found,) = self.model.detect(features)
         count = len(found.boxes)
         device = found.boxes.device
@@ -402,15 +425,15 @@ def unlike(candidates: Candidates, known: Candidates) -> torch.Tensor:
 
 def distinct(candidates: Candidates) -> Candidates:
     """Without those that cover the same pixels as one before them."""
-    overlap = mask_overlap(candidates.masks, candidates.masks)
-    total = (candidates.masks > 0.5).flatten(1).sum(1)
+    overlap = mask_overlap(candidates.masks, candidates.masks).tolist()
+    total = (candidates.masks > 0.5).flatten(1).sum(1).tolist()
     kept: list[int] = []
     detected = candidates.detected.clone()
     scores = candidates.scores.clone()
     for row in range(len(candidates)):
         if total[row] == 0:
             continue
-        same = [other for other in kept if overlap[row, other] > SAME_MASK]
+        same = [other for other in kept if overlap[row][other] > SAME_MASK]
         if same:
             detected[same[0]] |= candidates.detected[row]
             scores[same[0]] = torch.maximum(scores[same[0]], candidates.scores[row])

@@ -6,7 +6,7 @@ All four tasks are the same loop and end in the same instances (section 3.1). Me
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
@@ -26,7 +26,6 @@ from .results import TASKS, FrameInstances
 from .session_prompts import PROMPTED, Prompt, checked_box, checked_mask, checked_points
 from .tracklets import EXTRAPOLATED, Tracklet, banks
 
-SAME_BOX = 0.7  # IoU from which a detection is what is known already
 SAME_MASK = 0.7  # IoU from which two candidates are one
 FIRST_AUTOMATIC_ID = 1
 SMALL_SIDE = 256  # pixels; up to here a frame is not worth sharing out
@@ -232,10 +231,9 @@ class SataSession:
         config = self.model.config
         tracklets = list(self.tracklets.values())
         remembered = self.model.recall(*banks(tracklets, self.frame)) if tracklets else None
-        found = []
+        found = [self.detected(features)]
         if remembered is not None and self.task in PROMPTED:
             found.append(self.propagated(features, tracklets, remembered))
-        found.append(self.detected(features, found))
         candidates = distinct(Candidates.joined(found))
         embedded = None
         matched: dict[int, int] = {}
@@ -267,20 +265,19 @@ class SataSession:
         decoded = self.model.decode(features, Prompts(source, boxes, carried, memory=remembered.memory()))
         return candidates_of(decoded, self.model.config.mask_affinity_threshold, every_mask=True)
 
-    def detected(self, features: Features, known: Sequence[Candidates] = ()) -> Candidates:
-        """Instances that nobody asked for, their boxes refined by their masks; those in the place of known ones are
-        left out, for a mask costs as much as all the rest of a candidate.
+    def detected(self, features: Features) -> Candidates:
+        """Instances that nobody asked for, their boxes refined by their masks.
+
+        Also where a mask is carried on: without them, or with their boxes alone, what is carried on drifts.
         """
         (found,) = self.model.detect(features)
-        boxes, scores = found.boxes, found.scores
-        for each in known:
-            new = (box_iou(boxes, each.boxes) <= SAME_BOX).all(1)
-            boxes, scores = boxes[new], scores[new]
-        source = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-        drawn = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-        decoded = self.model.decode(features, Prompts(source, boxes, drawn))
+        count = len(found.boxes)
+        device = found.boxes.device
+        source = torch.zeros(count, dtype=torch.int64, device=device)
+        drawn = torch.zeros(count, dtype=torch.bool, device=device)
+        decoded = self.model.decode(features, Prompts(source, found.boxes, drawn))
         refined = candidates_of(decoded, 0.0, every_mask=False)
-        return Candidates(refined.boxes, refined.masks, scores, torch.ones_like(refined.detected))
+        return Candidates(refined.boxes, refined.masks, found.scores, torch.ones_like(refined.detected))
 
     def update(self, tracklet: Tracklet, candidates: Candidates, embedded: Embedded, row: int) -> None:
         """A tracklet was found again: it moves, and remembers how it looks now."""

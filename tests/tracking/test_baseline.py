@@ -68,7 +68,7 @@ class TestDetections:
         seen: list[Candidates] = []
         session = SataSession(model, "mots", longest=SIDE)
         detected = session.detected
-        session.detected = lambda features, known=(): seen.append(detected(features, known)) or seen[-1]
+        session.detected = lambda features: seen.append(detected(features)) or seen[-1]
         scene = clips.scene(3, "twins")
         for frame in range(4):
             session.step(shown(case, scene, frame))

@@ -153,18 +153,6 @@ class TestLifecycle:
         assert session.tracklets
         assert bool(carried) == carries
 
-    @torch.inference_mode()
-    def test_what_is_known_is_not_decoded_a_second_time_because_it_is_detected(self, scene):
-        session = start("vos")
-        looked = session.look(frame(scene, 0))
-        assert looked is not None
-        (found,) = session.model.detect(looked.features)
-        everything = session.detected(looked.features)
-        rest = session.detected(looked.features, [candidates_at(found.boxes[:2])])
-        assert len(everything) == len(found.boxes) > 2
-        assert len(rest) <= len(everything) - 2
-        assert len(session.detected(looked.features, [candidates_at(found.boxes)])) == 0
-
     def test_twins_keep_their_ids_by_where_they_go_if_motion_counts(self, scene):
         def names(weight: float) -> list[list[int]]:
             session = start("mots", motion_weight=weight)
@@ -175,7 +163,7 @@ class TestLifecycle:
             masks = torch.zeros(2, 32, 32)
             masks[0, 4:9, 4:9] = masks[1, 20:25, 20:25] = 1
             found = Candidates(torch.tensor([left, right]), masks, torch.ones(2), torch.ones(2, dtype=torch.bool))
-            session.detected = lambda *_: found  # ty: ignore[invalid-assignment]
+            session.detected = lambda _: found  # ty: ignore[invalid-assignment]
             return [session.step(frame(scene, index)).xyxy[:, 0].argsort().tolist() for index in range(2)]
 
         assert names(0.0) == [[0, 1], [1, 0]]  # looks alone exchange them, as this affinity has it
@@ -338,11 +326,6 @@ class TestThreads:
         finally:
             torch.set_num_threads(before)
         assert seen == [inside]
-
-
-def candidates_at(boxes: torch.Tensor) -> Candidates:
-    count = len(boxes)
-    return Candidates(boxes, torch.ones(count, 4, 4), torch.ones(count), torch.zeros(count, dtype=torch.bool))
 
 
 def fail() -> None:

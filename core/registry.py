@@ -28,6 +28,7 @@ IN_TREE: tuple[str, ...] = (
     "plugins.sparse_video.plugin:SPEC",
     "plugins.tracking.plugin:SPEC",
     "plugins.attribution.plugin:SPEC",
+    "plugins.ui_action.plugin:SPEC",
 )
 ROOT = Path(__file__).resolve().parent.parent
 ENTRY_POINT_GROUP = "quartet.plugins"

@@ -120,8 +120,8 @@ def python_block(word: str) -> str:
 
 def test_every_python_block_is_run_by_a_test() -> None:
     words = (
-        "SparseVideoPipeline", "enable_rectified_attention", "SataPipeline", "start_session", "PIDAttributionPipeline",
-        "decompose(",
+        "SparseVideoPipeline", "enable_rectified_attention", "SataPipeline", "start_session", "UIActionPipeline",
+        "parse_response", "PIDAttributionPipeline", "decompose(",
     )  # fmt: skip
     assert {python_block(word) for word in words} == set(blocks("python"))
 
@@ -151,6 +151,16 @@ def test_the_tracking_lines_track_a_scene_and_a_stream() -> None:
     assert first.startswith("12 [")
     assert first.endswith(", 128, 128)")
     assert steps == ["[7]"] * 12
+
+
+def test_the_ui_action_lines_play_a_game() -> None:
+    *steps, outcome = run_python(python_block("UIActionPipeline")).strip().split("\n")
+    assert 1 <= len(steps) <= 30
+    assert outcome == "success"
+
+
+def test_the_parsing_lines_print_a_point() -> None:
+    assert run_python(python_block("parse_response")) == "(98.0, 42.0)\n"
 
 
 def test_the_pipeline_lines_end_in_a_verdict_for_each_stream() -> None:

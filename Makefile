@@ -24,7 +24,7 @@ setup: $(VENV)/.dev  ## make .venv with everything that development needs
 demo: $(VENV)/.app $(if $(HAS_GPU),$(VENV)/.gpu)  ## open the app on http://127.0.0.1:7860
 	$(RUN) app.py
 
-test: lint browser  ## lint, types, then all tests, in a real browser too
+test: lint browser  ## lint, types, then all tests, in a real browser too; with QUARTET_LONG=1 the longer forms as well
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and ty

@@ -132,5 +132,9 @@ forward_command(
     app, "evaluate", "plugins.ui_action.evaluate:evaluate_command", "Judge decisions and whole games.", _clear_errors
 )
 forward_command(
-    app, "ablate", "plugins.ui_action.ablation:ablate_command", "Compare strategies trained alike.", _clear_errors
+    app,
+    "ablate",
+    "plugins.ui_action.evaluate_strategies:ablate_command",
+    "Compare strategies trained alike.",
+    _clear_errors,
 )

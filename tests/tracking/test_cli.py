@@ -111,14 +111,14 @@ class TestRun:
         assert [frame["ids"] for frame in table["instances"]] == [[], [4], [4]]
 
     def test_what_was_done_before_a_failure_is_written(self, checkpoint, files, tmp_path, monkeypatch):
-        step = SataSession.step
+        take = SataSession.take
 
-        def failing(session, frames):
+        def failing(session, looked):
             if session.frame == 2:
                 raise RuntimeError("out of memory")
-            return step(session, frames)
+            return take(session, looked)
 
-        monkeypatch.setattr(SataSession, "step", failing)
+        monkeypatch.setattr(SataSession, "take", failing)
         out = tmp_path / "out"
         message = refusal(files["rgb"], "--task", "mots", "--out", str(out), "--checkpoint", checkpoint)
         assert "frame 2 of 3 could not be tracked (out of memory)" in message

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from plugins.ui_action import ablation, train
-from plugins.ui_action.ablation import ablate_command, as_markdown, summaries
+from plugins.ui_action import evaluate_strategies, train
 from plugins.ui_action.errors import UIActionInputError
+from plugins.ui_action.evaluate_strategies import ablate_command, as_markdown, summaries
 from plugins.ui_action.small_model import new_model
 from plugins.ui_action.train import Trainer, processor_of
 
@@ -42,9 +42,9 @@ def test_every_strategy_takes_as_many_steps_from_the_same_state_and_only_once(st
     def judge(checkpoint: Path, terms, *_: Any) -> list[dict[str, Any]]:
         judged.append(checkpoint.parent.name)
         assert (checkpoint / "config.json").exists()
-        return [cell(media, "area-control", 0.5) for media in map(ablation.spelled, terms)]
+        return [cell(media, "area-control", 0.5) for media in map(evaluate_strategies.spelled, terms)]
 
-    monkeypatch.setattr(ablation, "judge_strategy", judge)
+    monkeypatch.setattr(evaluate_strategies, "judge_strategy", judge)
     asked: dict[str, Any] = {"steps": 2, "start": start, "seeds": "0:2", "out": tmp_path, "threads": 0, "workers": 0}
     ablate_command(strategies="S", **asked)
     ablate_command(strategies="S,S*M*V", **asked)

@@ -85,7 +85,7 @@ def _unpack_zip(path: Path, writer: _Writer) -> None:
             if len(entries) > MOST_FILES:
                 raise InputError(f"The zip holds {len(entries)} files, limit {MOST_FILES}: give one trace.")
             for entry in entries:
-                if not entry.is_dir():
+                if not entry.filename.endswith("/"):  # `is_dir` fails for an entry without a name
                     with archive.open(entry) as file:
                         writer.write(_plain_name(entry.filename), file)
     except UNREADABLE as error:

@@ -129,6 +129,15 @@ def test_a_damaged_zip_gives_a_sentence(data: st.DataObject, tmp_path_factory: p
     assert show_replayed([str(path)]).startswith('<p class="warning"')
 
 
+def test_an_entry_without_a_name_is_no_trace(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as packed:
+        packed.writestr("a", b"")
+    path = tmp_path / "nameless.zip"
+    path.write_bytes(content.getvalue().replace(b"a", b"\0"))
+    assert show_replayed([str(path)]).startswith('<p class="warning"')
+
+
 # Parsing
 
 

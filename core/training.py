@@ -19,6 +19,7 @@ class TrainingLog:
     def __call__(self, stage: str, row: dict[str, Any]) -> None:
         line = json.dumps({"stage": stage} | row)
         typer.echo(line)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 

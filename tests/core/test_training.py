@@ -11,7 +11,7 @@ from core.training import TrainingLog, save_state
 
 
 def test_a_log_is_one_object_a_line_and_goes_on_where_it_was(tmp_path, capsys):
-    file = tmp_path / "log.jsonl"
+    file = tmp_path / "new" / "log.jsonl"
     TrainingLog(file)("first", {"loss": 0.5})
     TrainingLog(file).of("second")({"loss": 0.25})
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]

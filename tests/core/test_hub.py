@@ -18,9 +18,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-import core.hub as hub
 from core.errors import InputError, UnavailableError
-from core.hub import resolve_checkpoint
+from core.hub import resolve, resolve_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -134,7 +133,7 @@ def test_a_relative_folder_is_found_from_the_current_directory(tmp_path, monkeyp
 @pytest.mark.parametrize("name", ["tiny-model", "hub_cards/tiny-model"])
 def test_our_own_name_is_found_in_hub_cards_from_any_directory(tmp_path, monkeypatch, name):
     make_checkpoint(tmp_path / "hub_cards" / "tiny-model")
-    monkeypatch.setattr(hub, "_CARDS", tmp_path / "hub_cards")
+    monkeypatch.setattr(resolve, "_CARDS", tmp_path / "hub_cards")
     monkeypatch.chdir("/")
     assert resolve_checkpoint(name).path == tmp_path / "hub_cards" / "tiny-model"
 
@@ -144,7 +143,7 @@ def test_our_own_names_cannot_leave_hub_cards(tmp_path, monkeypatch, name):
     make_checkpoint(tmp_path / "secret")
     (tmp_path / "hub_cards").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setattr(hub, "_CARDS", tmp_path / "hub_cards")
+    monkeypatch.setattr(resolve, "_CARDS", tmp_path / "hub_cards")
     monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="no checkpoint folder"):
         resolve_checkpoint(name)

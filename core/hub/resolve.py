@@ -18,7 +18,7 @@ from core.errors import InputError, UnavailableError
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 DEFAULT_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py", "*.md")
 
-_CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
+_CARDS = Path(__file__).resolve().parents[2] / "hub_cards"
 _CARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # A revision becomes part of a path in the cache: a branch, tag or commit, and nothing that climbs out.
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
@@ -130,6 +130,11 @@ def _check_shards(index: Path) -> None:
         )
 
 
+def is_revision(name: str) -> bool:
+    """Whether it can be a branch, a tag or a commit that stays inside the cache."""
+    return _REVISION.fullmatch(name) is not None and ".." not in name
+
+
 def _from_hub(
     repo_id: str, revision: str | None, local_files_only: bool, allow_patterns: Sequence[str]
 ) -> ResolvedCheckpoint:
@@ -143,7 +148,7 @@ def _from_hub(
         raise InputError(
             f"{repo_id[:200]!r} is neither a folder here nor a Hub id such as 'owner/name'; check it."
         ) from error
-    if revision is not None and not (_REVISION.fullmatch(revision) and ".." not in revision):
+    if revision is not None and not is_revision(revision):
         raise InputError(f"{revision!r} is not a revision; give a branch, a tag or a commit hash.")
     offline = local_files_only or constants.HF_HUB_OFFLINE
     try:

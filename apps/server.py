@@ -1,8 +1,10 @@
-"""Serve blocks over HTTP: Gradio's own server with our limits, our look and a health check."""
+"""Serve blocks over HTTP: Gradio's own server with our limits, our look, health checks and, where it can, MCP."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -14,7 +16,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from apps.pages import Page
+from apps.readiness import Startup
 from apps.theme import CSS_FILE, FAVICON, QuartetTheme
+from core import zero_gpu
 from core.jobs import default_store
 from core.runs import quartet_version
 
@@ -34,6 +38,25 @@ def health(pages: Sequence[Page]) -> dict[str, object]:
     return {"status": status, "version": quartet_version(), "gradio": version("gradio"), "plugins": plugins}
 
 
+def speaks_mcp() -> bool:
+    """Whether to serve the endpoints as MCP tools: where gradio[mcp] is installed, unless QUARTET_MCP is 0."""
+    return os.environ.get("QUARTET_MCP") != "0" and importlib.util.find_spec("mcp") is not None
+
+
+def health_routes(pages: Sequence[Page], startup: Startup) -> list[Route]:
+    """`/healthz`: this process answers; `/readyz`: it has finished starting."""
+    body = health(pages)
+
+    async def healthz(_: Request) -> JSONResponse:
+        return JSONResponse(body)
+
+    async def readyz(_: Request) -> JSONResponse:
+        status, answer = startup.answer()
+        return JSONResponse(answer, status)
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
 def shared_folders() -> list[str]:
     """Folders that Gradio may hand files out from, beside its own cache.
 
@@ -48,16 +71,18 @@ def serve(blocks: gr.Blocks, pages: Sequence[Page], *, host: str, port: int | No
     """Launch and block until interrupted; without a port, Gradio takes the first free one from 7860 up."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's own start-up probes
-    body = health(pages)
-
-    async def healthz(_: Request) -> JSONResponse:
-        return JSONResponse(body)
+    startup = Startup()
+    if zero_gpu.active():
+        startup.run()  # ZeroGPU takes stock of the weights when the app is launched
+    else:
+        startup.run_beside()
 
     # `launch` rather than a FastAPI app of our own: ZeroGPU hooks into it, and it still takes routes.
     _, address, _ = blocks.queue(max_size=MAX_WAITING).launch(
         server_name=host,
         server_port=port,
-        app_kwargs={"routes": [Route("/healthz", healthz)]},
+        app_kwargs={"routes": health_routes(pages, startup)},
+        mcp_server=speaks_mcp(),
         theme=QuartetTheme(),
         css_paths=[CSS_FILE],
         favicon_path=FAVICON,

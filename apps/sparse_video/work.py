@@ -16,6 +16,7 @@ from core.errors import InputError
 from core.jobs import JobContext, default_store
 from core.registry import default_cache, find, load_object
 from core.runs import build_run_record
+from core.zero_gpu import on_accelerator
 
 SLUG = "sparse-video"
 METHODS = ("dense", "sparse", "rectified", "centroid")
@@ -79,9 +80,15 @@ def input_error() -> type[Exception]:
 
 def submit(request: Request) -> str:
     """Queue the comparison; the id of its job."""
-    return default_store().submit(
-        SLUG, lambda context: run(request, context), params=asdict(request), expected=(input_error(),)
-    )
+    expected = (input_error(),)
+    work = on_accelerator(run, request, seconds=accelerator_seconds(request), expected=expected)
+    return default_store().submit(SLUG, work, params=asdict(request), expected=expected)
+
+
+def accelerator_seconds(request: Request) -> float:
+    """An upper bound, with room for loading; what ZeroGPU is asked for."""
+    clip = (request.frames or FRAMES) * (request.height or SIDE) * (request.width or SIDE)
+    return 20 + 0.5 * (request.steps or 20) * len(request.methods) * max(1.0, clip / (FRAMES * SIDE * SIDE))
 
 
 def pipeline() -> Any:

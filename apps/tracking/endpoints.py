@@ -12,6 +12,7 @@ from apps.job_pages import find_job, job_file, job_state, shown_errors, stop_job
 from apps.tracking.request import FRAMES, SEED, SENSORS, SIDE, Request, SceneChoice
 from apps.tracking.switches import default_switches
 from apps.tracking.work import SLUG, submit
+from core import zero_gpu
 
 Sensor = Literal["rgb", "thermal", "depth", "event"]
 
@@ -124,6 +125,11 @@ def tracking_sensors(job_id: str, sensors: list[Sensor]) -> list[str]:
     if unknown:
         raise gr.Error(
             f"This job has no sensor {str(unknown[0])[:40]!r}: choose among {', '.join(known)}.", print_exception=False
+        )
+    if zero_gpu.active():
+        raise gr.Error(
+            "This server runs jobs in a process of their own, which a switch does not reach: choose the sensors first.",
+            print_exception=False,
         )
     if not job.over:
         default_switches().set(job_id, sensors)

@@ -14,7 +14,7 @@ from apps.tracking.files import write_files
 from apps.tracking.request import Request
 from apps.tracking.scores import score
 from apps.tracking.snippet import snippet
-from apps.tracking.source import Source, open_source
+from apps.tracking.source import MOST_FRAMES, Source, open_source
 from apps.tracking.switches import default_switches
 from apps.tracking.watch import READY, TRACKED, Follower, Recording
 from core.devices import resolve_device
@@ -23,6 +23,7 @@ from core.jobs import JobContext, JobStopped, default_store
 from core.media import write_video
 from core.registry import default_cache, find, load_object
 from core.runs import build_run_record, peak_memory, reset_peak_memory
+from core.zero_gpu import on_accelerator
 
 SLUG = "tracking"
 OVERLAY = "overlay.mp4"
@@ -35,9 +36,15 @@ def input_error() -> type[Exception]:
 
 def submit(request: Request) -> str:
     """Queue the run; the id of its job."""
-    return default_store().submit(
-        SLUG, lambda context: run(request, context), params=request.params(), expected=(input_error(),)
-    )
+    expected = (input_error(),)
+    work = on_accelerator(run, request, seconds=accelerator_seconds(request), expected=expected)
+    return default_store().submit(SLUG, work, params=request.params(), expected=expected)
+
+
+def accelerator_seconds(request: Request) -> float:
+    """An upper bound, with room for loading; what ZeroGPU is asked for. Videos count as long as they may be."""
+    frames = MOST_FRAMES if request.videos else request.scene.frames
+    return 15 + 0.1 * frames + (frames / request.pace if request.pace else 0)
 
 
 def pipeline() -> Any:

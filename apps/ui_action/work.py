@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from apps.ui_action.players import Player, SmallModel, make_player
 from apps.ui_action.request import PLATFORMS, TASKS, Request
 from apps.ui_action.snippet import across_command, across_snippet, command_line, snippet
 from apps.ui_action.watch import PLAYED, READY, Asked, Follower
-from core.jobs import JobContext, JobStopped, default_store
+from core import zero_gpu
+from core.errors import InputError
+from core.jobs import JobContext, JobStopped, Work, default_store
 from core.registry import find
 from core.runs import build_run_record, peak_memory, reset_peak_memory
 
@@ -26,9 +29,31 @@ TRACE = "trace.jsonl"
 
 def submit(request: Request) -> str:
     """Queue the game; the id of its job."""
-    return default_store().submit(
-        SLUG, lambda context: run(request, context), params=request.params(), expected=(input_error(),)
-    )
+    expected = (input_error(),)
+    return default_store().submit(SLUG, _work(request, expected), params=request.params(), expected=expected)
+
+
+def _work(request: Request, expected: tuple[type[Exception], ...]) -> Work:
+    """The game as a job's work: on the accelerator where a model of this process plays.
+
+    Raises:
+        InputError: the game would wait for its visitor, whom ZeroGPU's process does not hear.
+    """
+    if request.player != "model":
+        return partial(run, request)
+    if zero_gpu.active() and (request.stepwise or request.confirm != "never"):
+        raise InputError(
+            "On this server the model plays in a process of its own, which nobody can answer: play without steps and "
+            "without questions, or choose another player."
+        )
+    return zero_gpu.on_accelerator(run, request, seconds=accelerator_seconds(request), expected=expected)
+
+
+def accelerator_seconds(request: Request) -> float:
+    """An upper bound, with room for loading; what ZeroGPU is asked for."""
+    games = len(TASKS) * len(PLATFORMS) if request.across else 1
+    pace = 0.0 if request.across else request.pace
+    return 15 + games * request.max_steps * (1.0 + pace)
 
 
 def run(request: Request, context: JobContext) -> dict[str, Any]:

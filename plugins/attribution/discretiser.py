@@ -51,6 +51,10 @@ class Discretiser:
 
     def count(self, streams: Streams, *, weights: ArrayLike | None = None) -> JointCounts:
         """Joint counts of new examples of the fitted streams and classes."""
+        return self.empty_counts().update(*self.codes(streams), weights=weights)
+
+    def codes(self, streams: Streams) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codes (x1, x2, y) of new examples of the fitted streams and classes, [n] each."""
         if streams.names != self.names:
             raise AttributionInputError(
                 f"the streams are {' and '.join(streams.names)}, the discretiser was fitted on "
@@ -63,8 +67,8 @@ class Discretiser:
                     f"{name} has {x.shape[1]:,} columns, the discretiser was fitted on {quantiser.columns:,}: "
                     "give the same columns in the same order"
                 )
-        codes = (quantiser(x) for quantiser, x in zip(self.quantisers, sources, strict=True))
-        return self.empty_counts().update(*codes, self._class_codes(streams.y), weights=weights)
+        first, second = (quantiser(x) for quantiser, x in zip(self.quantisers, sources, strict=True))
+        return first, second, self._class_codes(streams.y)
 
     def _class_codes(self, y: np.ndarray) -> np.ndarray:
         index = {name: code for code, name in enumerate(self.classes)}

@@ -12,12 +12,13 @@ import numpy as np
 
 from .errors import AttributionInputError
 from .estimation import ATOMS, Estimate
+from .layers import LayerReading, ModelRecord
 from .verdicts import AccuracyTest, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class AttributionReport:
         confidence: of the intervals. threshold: of the verdicts, bits.
         discretiser: SHA-256 of the fitted discretiser.
         warnings: sentences for the reader.
+        layers: one decomposition for each layer of a model, in order of depth; empty for arrays.
+        model: which model was read and at what cost; None for arrays.
         pointwise: contribution of each example to each atom, bits, [examples] each; None when not computed. Kept out
             of the JSON.
         run: parameters, seed, device, attention and timings of the call.
@@ -88,6 +91,8 @@ class AttributionReport:
     threshold: float
     discretiser: str
     warnings: tuple[str, ...]
+    layers: tuple[LayerReading, ...] = ()
+    model: ModelRecord | None = None
     pointwise: dict[str, np.ndarray] | None = field(default=None, compare=False)
     run: dict[str, Any] = field(default_factory=dict, compare=False)
 
@@ -135,6 +140,8 @@ class AttributionReport:
             fields["readings"] = tuple(StreamReading(**v) for v in values["readings"])
             for name in ("names", "classes", "shape", "warnings"):
                 fields[name] = tuple(values[name])
+            fields["layers"] = tuple(_layer(v) for v in values["layers"])
+            fields["model"] = None if values["model"] is None else ModelRecord.from_dict(values["model"])
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
             raise AttributionInputError(f"this is not an attribution report ({error})") from error
@@ -148,25 +155,35 @@ class AttributionReport:
             raise AttributionInputError(f"{Path(path).name} is not an attribution report ({error})") from error
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per quantity: bits, standard error, interval, null, share of H(Y)."""
+        """One row per quantity, of the decision and then of each layer: bits, error, interval, null, share of H(Y)."""
         import pandas as pd
 
-        rows = [
+        rows = self._rows(self.quantities, self.target_entropy)
+        for each in self.layers:
+            place = {"kind": each.kind, "layer": each.layer, "stream": each.stream, "depth": each.depth}
+            rows += [row | place for row in self._rows(each.quantities, each.target_entropy)]
+        return pd.DataFrame(rows)
+
+    def _rows(self, quantities: dict[str, Estimate], entropy: float) -> list[dict[str, Any]]:
+        return [
             {
                 "quantity": self.label(name),
                 "bits": e.value,
                 "standard_error": e.standard_error,
                 "low": e.low,
                 "high": e.high,
-                "share_of_target": e.value / self.target_entropy,
+                "share_of_target": e.value / entropy,
                 "shuffled_mean": e.null_mean,
                 "shuffled_95": e.null_high,
                 "p_value": e.p_value,
                 "reliable": e.reliable,
+                "kind": "decision",
+                "layer": "",
+                "stream": "",
+                "depth": -1,
             }
-            for name, e in self.quantities.items()
+            for name, e in quantities.items()
         ]
-        return pd.DataFrame(rows)
 
     def to_markdown(self) -> str:
         """A summary for a pull request or a terminal."""
@@ -183,7 +200,31 @@ class AttributionReport:
             interval = "" if math.isnan(e.value) else f"{e.low:.3f} to {e.high:.3f}"
             lines.append(f"| {self.label(name)}{flag} | {shown} | {interval} | {e.p_value:.2f} |")
         lines += ["", self.caption(), *(f"- {warning}" for warning in self.warnings)]
-        return "\n".join(lines)
+        return "\n".join(lines + self._markdown_of_the_model())
+
+    def _markdown_of_the_model(self) -> list[str]:
+        """The layers' atoms and the cost of reading them, as lines; none for arrays."""
+        if self.model is None:
+            return []
+        titles = {
+            "stream": "Stream by depth: one stream read at the layer, the target unchanged",
+            "target": "Target by depth: what the model would decide at the layer, the sources unchanged",
+        }
+        lines = []
+        for kind, title in titles.items():
+            found = [each for each in self.layers if each.kind == kind]
+            if found:
+                heads = " | ".join(self.label(atom) for atom in ATOMS)
+                lines += ["", f"**{title}**, bits", "", f"| layer | {heads} | both |", "|---|" + "---:|" * 5]
+                lines += [f"| {each.layer} | {_atoms_and_total(each)} |" for each in found]
+        m = self.model
+        lines += [
+            "",
+            f"{m.model} ({m.family}): {m.examples:,} examples, {len(m.skipped):,} skipped; forward passes "
+            f"{m.seconds_in_model:.2f} s, reading the layers {100 * m.capture_overhead:.1f} % on top, statistics "
+            f"{m.seconds_analysing:.2f} s",
+        ]
+        return lines
 
     def caption(self) -> str:
         """What every figure of this report needs beside it."""
@@ -192,6 +233,15 @@ class AttributionReport:
             f"n = {self.sample_size:,.0f}, {n1} x {n2} x {ny} cells, {self.samples_per_cell:.1f} samples per cell, "
             f"H(Y) = {self.target_entropy:.3f} bits, solver gap {self.gap:.0e} bits"
         )
+
+
+def _atoms_and_total(layer: LayerReading) -> str:
+    """Four atoms and their sum with half the interval, as cells."""
+    cells = []
+    for name in (*ATOMS, "total"):
+        e = layer.quantities[name]
+        cells.append("withheld" if math.isnan(e.value) else f"{e.value:.3f} ± {(e.high - e.low) / 2:.3f}")
+    return " | ".join(cells)
 
 
 def _need(verdict: Verdict) -> str:
@@ -207,6 +257,10 @@ def _per_dollar(verdict: Verdict) -> str:
 
 def _estimate(values: dict[str, Any]) -> Estimate:
     return Estimate(**_with_nan(values))
+
+
+def _layer(values: dict[str, Any]) -> LayerReading:
+    return LayerReading.from_dict({**values, "quantities": _with_nan(values["quantities"])})
 
 
 def _verdict(values: dict[str, Any]) -> Verdict:

@@ -188,9 +188,10 @@ def test_a_damaged_folder_is_refused(symbols: PIDAttributionPipeline, tmp_path: 
         PIDAttributionPipeline.from_pretrained(tmp_path)
 
 
-def test_half_precision_is_refused() -> None:
+def test_half_precision_is_refused_where_there_is_no_model(tmp_path: Path) -> None:
+    PIDAttributionPipeline().save_pretrained(tmp_path)
     with pytest.raises(AttributionInputError, match="float64 only"):
-        PIDAttributionPipeline.from_pretrained("anything", dtype=torch.float16)
+        PIDAttributionPipeline.from_pretrained(tmp_path, dtype=torch.float16)
 
 
 # The published files

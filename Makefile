@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format browser bench bench-gpu bench-video bench-video-gpu train-video \
+.PHONY: help setup demo test lint format browser doctor bench bench-gpu bench-video bench-video-gpu train-video \
 	bench-tracking train-tracking parity train-ui clean
 
 VENV := .venv
@@ -38,6 +38,9 @@ format: $(VENV)/.dev  ## let ruff rewrite what it can
 
 browser: $(VENV)/.dev
 	@$(RUN) -m tests.e2e.browser
+
+doctor: $(VENV)/.app  ## what this machine has, what is missing, and how to get it
+	$(RUN) -m core.doctor $(ARGS)
 
 bench: $(VENV)/.dev  ## time the solvers beside independent ones
 	$(RUN) -m plugins.attribution bench $(ARGS)
@@ -79,7 +82,7 @@ $(VENV)/.gpu: requirements-gpu.txt requirements.txt | $(RUN)
 	$(RUN) -m pip install --quiet -r requirements-gpu.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements.txt | $(RUN)
+$(VENV)/.dev: requirements-dev.txt requirements-scale.txt requirements.txt | $(RUN)
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	@touch $@ $(VENV)/.app
 

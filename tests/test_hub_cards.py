@@ -13,7 +13,12 @@ checkpoints = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: fold
 
 
 def test_every_technique_with_weights_has_its_folder():
-    assert [folder.name for folder in FOLDERS] == ["sata-tiny", "sparse-video-tiny", "ui-action-tiny"]
+    assert [folder.name for folder in FOLDERS] == [
+        "attribution-tiny",
+        "sata-tiny",
+        "sparse-video-tiny",
+        "ui-action-tiny",
+    ]
 
 
 @checkpoints

@@ -24,7 +24,7 @@ MAY_KNOW = {
     "plugins": {"plugins", "core"},  # and less than that: see `is_allowed`
     "hub_cards": {"hub_cards"},  # a repository's own files
 }
-MAY_KNOW_CORE = ("plugin.py", "__main__.py", "cli.py", "train*.py", "evaluate*.py", "benchmark*.py")
+MAY_KNOW_CORE = ("plugin.py", "__main__.py", "cli*.py", "train*.py", "evaluate*.py", "benchmark*.py")
 HEAVY = ("torch", "gradio", "transformers", "diffusers", "pandas")
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import gradio as gr
 
 from apps.attribution import views
+from apps.attribution.links import linked_job_of
+from apps.attribution.model_page import build_model_tab
 from apps.attribution.playground import build_playground
 from apps.attribution.work import DOWNLOADS, EXAMPLES, SLUG, Columns, Request, Settings, input_error, submit
 from apps.components import job_status, note
-from apps.job_pages import POLL_SECONDS, find_job, job_state, linked_job, remember_job, shown_errors, stop_job
+from apps.job_pages import POLL_SECONDS, find_job, job_state, remember_job, shown_errors, stop_job
 from core.errors import QuartetError
 from core.jobs import Job, default_store
 from core.registry import load_object
@@ -29,9 +31,11 @@ def build_page() -> gr.Blocks:
     """The page as blocks; nothing of the plugin is imported before a handler runs."""
     with gr.Blocks() as page:
         gr.Markdown(INTRO, elem_id="attribution-intro")
-        with gr.Tabs(elem_id="attribution-tabs"):
+        with gr.Tabs(elem_id="attribution-tabs") as tabs:
             with gr.Tab("Your data", id="data", elem_id="attribution-data"):
                 _build_analysis(page)
+            with gr.Tab("A model", id="model", elem_id="attribution-model"):
+                build_model_tab(page, tabs)
             with gr.Tab("Known truth", id="truth", elem_id="attribution-truth") as truth:
                 build_playground(truth)
     return page
@@ -63,7 +67,7 @@ def _build_analysis(page: gr.Blocks) -> None:
         show_progress="hidden",
         concurrency_limit=8,  # it only looks; one visitor's poll need not wait for another's
     )
-    page.load(linked_job(SLUG), None, job_id, api_visibility="private", show_progress="hidden")
+    page.load(linked_job_of("data"), None, job_id, api_visibility="private", show_progress="hidden")
     gr.on(
         [cost.change for cost in results.costs],
         _cards_again,

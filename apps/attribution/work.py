@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.jobs import JobContext, default_store
-from core.registry import load_object, load_pipeline
+from core.registry import find, load_object
 from core.runs import build_run_record, peak_memory, reset_peak_memory
 
 SLUG = "attribution"
@@ -131,9 +131,8 @@ def _read(request: Request, context: JobContext) -> Any:
 
 
 def _pipeline(settings: Settings) -> Any:
-    # A pipeline of its own for each analysis: it keeps the discretiser that it fits.
-    return load_pipeline(
-        SLUG,
+    # A pipeline of its own for each analysis: it keeps the discretiser that it fits. Arrays need no checkpoint.
+    return load_object(find(SLUG).pipeline)(
         quantiser=settings.quantiser,
         bins=settings.bins,
         confidence=settings.confidence,

@@ -210,6 +210,40 @@ def test_results_are_accessible_and_fit_the_screen(app: RunningApp, browser: Bro
     page.context.close()
 
 
+def explain_model(page: Page) -> None:
+    page.get_by_role("tab", name="A model").click()
+    page.get_by_label("number input for Examples generated").fill("400")
+    page.get_by_role("button", name="Explain the embedded model").click()
+    expect(page.locator("#model-verdicts .verdict")).to_have_count(2, timeout=EXAMPLE_WITHIN_MS)
+
+
+@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
+def test_a_model_is_explained_layer_by_layer_and_the_link_to_it_opens_its_tab(
+    app: RunningApp, browser: Browser, size: str, theme: str
+) -> None:
+    page = browser.new_context(viewport=SIZES[size]).new_page()
+    open_tab(page, app, "attribution", theme)
+    explain_model(page)
+    expect(page.locator("#model-layers").get_by_role("row", name="fusion.2")).to_be_visible()
+    expect(page.locator("#model-truth")).to_contain_text("1.000")
+    expect(page.locator("#model-dropping")).to_contain_text("put")
+    expect(page.locator("#model-cost")).to_contain_text("Plain forward passes")
+    for plot in ("#model-depth .bars path", "#model-heat .heatmaplayer image"):
+        expect(page.locator(plot).first).to_be_attached(timeout=20_000)
+    assert findings(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
+    page.reload()
+    expect(page.locator("#model-verdicts .verdict")).to_have_count(2, timeout=20_000)
+    page.context.close()
+
+
+def test_a_program_gets_our_sentence_for_a_model_that_is_no_hub_id(client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "data.parquet"
+    file.write_bytes(b"PAR1")
+    with pytest.raises(AppError, match="not a Hub id"):
+        client.predict("../somewhere", handle_file(file), api_name="/attribution_model_explain")
+
+
 def test_the_example_can_be_run_with_the_keyboard_alone(app: RunningApp, page: Page) -> None:
     open_tab(page, app, "attribution")
     button = page.get_by_role("button", name="Explain the example")

@@ -42,7 +42,7 @@ def examples_strip(rows: Sequence[dict[str, Any]]) -> str:
     """A few generated examples as they are given to the model: picture, text, and the right answer."""
     figures = "".join(
         f'<figure><img src="{_data_address(row["image"])}" alt="A generated picture" width="96" height="96">'
-        f"<figcaption>{escape(row['text'])} <strong>{escape(row['label'])}</strong></figcaption></figure>"
+        f"<figcaption>{escape(row['text'])} → <strong>{escape(row['label'])}</strong></figcaption></figure>"
         for row in rows
     )
     return f'<div class="examples">{figures}</div>'

@@ -71,7 +71,7 @@ def heat_map(report: AttributionReport, kind: str) -> go.Figure:
         go.Heatmap(
             z=values,
             x=[each.layer for each in layers],
-            y=[escape(report.label(name)) for name in rows],
+            y=[escape(_short(report, name)) for name in rows],
             colorscale=[[0, "rgba(20, 140, 200, 0)"], [1, "rgba(20, 140, 200, 0.55)"]],  # on light and on dark
             zmin=0,
             text=[[f"{value:.2f}" for value in row] for row in values],
@@ -82,7 +82,8 @@ def heat_map(report: AttributionReport, kind: str) -> go.Figure:
             hovertemplate="%{x}, %{y}: %{z:.3f} bits<extra></extra>",
         )
     )
-    figure.update_yaxes(ticksuffix="  ")
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(ticksuffix="  ", showgrid=False)
     return figure
 
 
@@ -110,6 +111,13 @@ def atoms_figure(report: AttributionReport) -> go.Figure:
 def layers_of(report: AttributionReport, kind: str) -> list[LayerReading]:
     """The layers of one profile, in order of depth."""
     return [each for each in report.layers if each.kind == kind]
+
+
+def _short(report: AttributionReport, name: str) -> str:
+    """A quantity's name, short enough for an axis on a narrow screen."""
+    first, second = report.names
+    names = {"redundancy": "Redundant", "unique_1": f"Only {first}", "unique_2": f"Only {second}"}
+    return (names | {"synergy": "Synergy", "total": "Both"})[name]
 
 
 def _whiskers(estimates: Sequence[Estimate]) -> dict[str, object]:

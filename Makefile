@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format browser doctor bench bench-gpu bench-video bench-video-gpu train-video \
+.PHONY: help setup demo test lint format browser doctor bench bench-capture bench-gpu bench-video bench-video-gpu train-video \
 	bench-tracking train-tracking parity train-ui clean
 
 VENV := .venv
@@ -44,6 +44,9 @@ doctor: $(VENV)/.app  ## what this machine has, what is missing, and how to get 
 
 bench: $(VENV)/.dev  ## time the solvers beside independent ones
 	$(RUN) -m plugins.attribution bench $(ARGS)
+
+bench-capture: $(VENV)/.dev  ## time reading a model's layers beside plain forward passes (quiet machine)
+	$(RUN) -m plugins.attribution bench-capture $(ARGS)
 
 bench-gpu: $(VENV)/.dev $(VENV)/.gpu  ## the same on an NVIDIA GPU
 	$(RUN) -m plugins.attribution bench --device cuda $(ARGS)

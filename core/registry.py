@@ -235,15 +235,20 @@ class PipelineCache:
                     self._recent[key] = found
             return found
 
+    def on_best_device(self, slug: str, checkpoint: str | os.PathLike[str] | None = None) -> Any:
+        """As `get`, on an accelerator where there is one; what pages use, and what `preload` loads."""
+        return self.get(slug, checkpoint, **_best_device())
+
     def preload(self) -> None:
-        """Load every technique with its defaults, to stay; a failure is logged, or raised when strict."""
+        """Load every technique's default, to stay; a failure is logged, or raised when strict."""
+        where = _best_device()
         for spec in catalogue():
-            key = self._key(spec.slug, None, {})
+            key = self._key(spec.slug, None, where)
             with self._loading:
                 if key in self._pinned:
                     continue
                 try:
-                    pipeline = load_pipeline(spec.slug)
+                    pipeline = load_pipeline(spec.slug, **where)
                 except Exception:
                     if strict():
                         raise
@@ -289,6 +294,14 @@ class PipelineCache:
                 self._recent.popitem(last=False)
         if surplus > 0:
             _release_memory()
+
+
+def _best_device() -> dict[str, str]:
+    """The device as an argument of `from_pretrained`; none on a CPU, where it is every pipeline's own choice."""
+    from core.devices import resolve_device
+
+    device = resolve_device("auto")
+    return {} if device.type == "cpu" else {"device": str(device)}
 
 
 def cache_from_environment(environ: Mapping[str, str] = os.environ) -> PipelineCache:

@@ -46,7 +46,7 @@ def gpu(duration: Callable[..., int]) -> Callable[[Function], Function]:
     """
     if not active():
         return lambda function: function
-    import spaces  # ty: ignore[import-not-found]  # the platform brings it
+    import spaces  # the platform brings it
 
     return spaces.GPU(duration=duration)
 

@@ -121,7 +121,7 @@ def python_block(word: str) -> str:
 def test_every_python_block_is_run_by_a_test() -> None:
     words = (
         "SparseVideoPipeline", "enable_rectified_attention", "SataPipeline", "start_session", "UIActionPipeline",
-        "parse_response", "PIDAttributionPipeline", "decompose(",
+        "parse_response", "sensors()", "find_mixture", "decompose(", "gradio_client",
     )  # fmt: skip
     assert {python_block(word) for word in words} == set(blocks("python"))
 
@@ -164,9 +164,15 @@ def test_the_parsing_lines_print_a_point() -> None:
 
 
 def test_the_pipeline_lines_end_in_a_verdict_for_each_stream() -> None:
-    printed = run_python(python_block("PIDAttributionPipeline"))
+    printed = run_python(python_block("sensors()"))
     assert "**thermal: keep**" in printed
     assert "**colour: needs early fusion**" in printed
+
+
+def test_the_model_lines_show_where_the_picture_arrives() -> None:
+    printed = run_python(python_block("find_mixture"))
+    assert "**image: needs early fusion**" in printed
+    assert re.search(r"\| fusion\.1 \|.*\| 0\.9\d+ ± \S+ \| [01]\.\d+ ± \S+ \|\n\| fusion\.2", printed)
 
 
 def test_the_decompose_lines_print_what_the_readme_says() -> None:

@@ -84,7 +84,7 @@ def analyse(request: ModelRequest, context: JobContext) -> dict[str, Any]:
     """Run the pipeline, write the downloads, and return the report as plain values."""
     reset_peak_memory()
     context.progress(0.0, "loading the model")
-    loaded = default_cache().get(SLUG, request.model or None)
+    loaded = default_cache().on_best_device(SLUG, request.model or None)
     pipeline = type(loaded).of_model(
         loaded.model,
         loaded.processor,

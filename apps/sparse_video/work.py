@@ -11,7 +11,6 @@ from typing import Any
 from apps.sparse_video.files import write_files
 from apps.sparse_video.inside import look_inside
 from apps.sparse_video.watch import Watch
-from core.devices import resolve_device
 from core.errors import InputError
 from core.jobs import JobContext, default_store
 from core.registry import default_cache, find, load_object
@@ -93,8 +92,7 @@ def accelerator_seconds(request: Request) -> float:
 
 def pipeline() -> Any:
     """The pipeline that this process keeps; on an accelerator it is loaded there, in the format that suits it."""
-    device = resolve_device("auto")
-    kept = default_cache().get(SLUG, **({} if device.type == "cpu" else {"device": str(device)}))
+    kept = default_cache().on_best_device(SLUG)
     kept.set_progress_bar_config(disable=True)  # the page has its own
     return kept
 

@@ -17,7 +17,6 @@ from apps.tracking.snippet import snippet
 from apps.tracking.source import MOST_FRAMES, Source, open_source
 from apps.tracking.switches import default_switches
 from apps.tracking.watch import READY, TRACKED, Follower, Recording
-from core.devices import resolve_device
 from core.errors import QuartetError
 from core.jobs import JobContext, JobStopped, default_store
 from core.media import write_video
@@ -49,8 +48,7 @@ def accelerator_seconds(request: Request) -> float:
 
 def pipeline() -> Any:
     """The pipeline that this process keeps, on an accelerator where there is one."""
-    device = resolve_device("auto")
-    return default_cache().get(SLUG, **({} if device.type == "cpu" else {"device": str(device)}))
+    return default_cache().on_best_device(SLUG)
 
 
 def run(request: Request, context: JobContext) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from apps.ui_action.parts import SLUG, part
 from apps.ui_action.request import Request
-from core.devices import resolve_device
 from core.errors import QuartetError
 from core.registry import default_cache
 
@@ -109,8 +108,7 @@ Player = Expert | Endpoint | SmallModel
 
 def pipeline() -> Any:
     """The pipeline that this process keeps, on an accelerator where there is one."""
-    device = resolve_device("auto")
-    return default_cache().get(SLUG, **({} if device.type == "cpu" else {"device": str(device)}))
+    return default_cache().on_best_device(SLUG)
 
 
 def make_player(request: Request) -> Player:

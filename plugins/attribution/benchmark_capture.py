@@ -9,15 +9,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import psutil
 import torch
+import typer
 from transformers import CLIPConfig, CLIPModel, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from core.devices import describe_device
+from core.devices import describe_device, resolve_device
+from core.jsonfile import to_text
 
+from .cli_parts import JsonFile, Seeds, check_folders, clear_errors, clear_progress, progress, read_seeds, write
 from .families import Batch, CLIPFamily, Family, QwenFamily
 from .hooks import PooledCapture, Positions
 from .model_capture import RowStore
@@ -322,3 +325,27 @@ def to_markdown(report: dict[str, Any]) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, *(f"- FAILED: {failure}" for failure in report["failures"])])
+
+
+def capture_bench_command(
+    json: JsonFile = None,
+    seeds: Seeds = "0:1",
+    rounds: Annotated[int, typer.Option(min=3, help="Plain, watched and plain passes of each model.")] = 15,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=0, help="Of torch. 0: its own choice.")] = 1,
+) -> None:
+    """Time capture beside plain forward passes; exit code 1 when it adds a tenth or more."""
+    with clear_errors():
+        check_folders(json)
+        report = run_capture_benchmark(
+            read_seeds(seeds),
+            rounds=rounds,
+            device=str(resolve_device(device)),
+            threads=threads or None,
+            tell=progress,
+        )
+        clear_progress()
+        typer.echo(to_markdown(report))
+        if json is not None:
+            write(json, to_text(report))
+    raise typer.Exit(1 if report["failures"] else 0)

@@ -203,3 +203,11 @@ forward_command(
     "Planted atoms against measured ones, by depth, on data that no training saw.",
     clear_errors,
 )
+
+forward_command(
+    app,
+    "bench-capture",
+    "plugins.attribution.benchmark_capture:capture_bench_command",
+    "Time reading a model's layers beside plain forward passes; exit code 1 when it adds a tenth or more.",
+    clear_errors,
+)

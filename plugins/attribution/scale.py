@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ def run_on_ray(job: Job, shards: Sequence[Path], *, workers: int, address: str |
         raise AttributionInputError(
             "Ray is not installed: pip install -r requirements-scale.txt, or count in one process with --workers 0"
         ) from error
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     started = not ray.is_initialized()
     if started:
         ray.init(address=address, num_cpus=None if address else workers, include_dashboard=False, log_to_driver=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import RepoCard
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForSequenceClassification, AutoProcessor
@@ -24,7 +22,6 @@ from plugins.attribution.modeling_two_stream import TwoStreamForClassification
 from plugins.attribution.planted import MIXTURES, TRAINING_SEEDS, generate
 from plugins.attribution.processing_two_stream import TwoStreamProcessor
 from plugins.attribution.train import HELD_OUT_SEED, Trainer, held_out, new_model, new_processor
-from tests.test_readme import run_python
 
 FOLDER = Path(__file__).resolve().parents[2] / "hub_cards" / "attribution-tiny"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -191,7 +188,7 @@ class TestTraining:
         assert record["steps"] >= 1
         assert set(record["held_out"]) == set(MIXTURES)
         assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["stage"] == "held out"
-        kept = {file.name for file in FOLDER.iterdir()} - {"README.md"}
+        kept = {file.name for file in FOLDER.iterdir()} - {"README.md", "evaluation.json", "examples.png"}
         assert {file.name for file in (tmp_path / "checkpoint").iterdir()} == kept
         other = CliRunner().invoke(app, ["--minutes", "0.01", "--seed", "5", "--out", str(tmp_path)])
         assert other.exit_code == 2
@@ -247,7 +244,7 @@ class TestCheckpoint:
     def test_saving_what_was_loaded_changes_nothing(self, model, processor, tmp_path):
         model.save_pretrained(tmp_path)
         processor.save_pretrained(tmp_path)
-        own = {"README.md", "training.json"}
+        own = {"README.md", "training.json", "evaluation.json", "examples.png"}
         names = sorted(file.name for file in FOLDER.iterdir() if file.name not in own)
         assert sorted(file.name for file in tmp_path.iterdir()) == names
         one, two = (load_file(place / "model.safetensors") for place in (FOLDER, tmp_path))
@@ -287,29 +284,3 @@ class TestCheckpoint:
         names = load_file(FOLDER / "model.safetensors").keys()
         assert set(names) == set(model.state_dict())
         assert (FOLDER / "model.safetensors").stat().st_size < 6_000_000
-
-
-class TestCard:
-    def test_the_metadata_is_what_the_hub_takes(self):
-        data = RepoCard(CARD, ignore_metadata_errors=False).data.to_dict()
-        assert data["license"] == "apache-2.0"
-        assert data["library_name"] == "transformers"
-        assert data["pipeline_tag"] == "visual-question-answering"
-
-    def test_the_parameter_count_is_right(self, model):
-        (millions,) = re.findall(r"([\d.]+) M parameters", CARD)
-        assert float(millions) == pytest.approx(model.num_parameters() / 1e6, abs=0.006)
-
-    def test_the_figures_are_those_of_the_training(self):
-        for name, recorded in RECORD["held_out"].items():
-            cells = [f"{100 * recorded['accuracy']:.2f} %"]
-            for atoms in (recorded["truth"], recorded["atoms"]):
-                cells.append(" ".join(f"{value:.3f}" for value in atoms))
-            (row,) = re.findall(rf"^\| `{name}` \|.*$", CARD, flags=re.MULTILINE)
-            assert row.endswith(f"| {' | '.join(cells)} |")
-
-    def test_its_snippets_run(self):
-        snippets = re.findall(r"^```python\n(.*?)^```", CARD, flags=re.MULTILINE | re.DOTALL)
-        assert snippets
-        for snippet in snippets:
-            assert run_python(snippet).strip() == "circle blue yes"

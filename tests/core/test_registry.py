@@ -321,6 +321,15 @@ def test_eager_loads_all_at_start_and_never_drops_them(toys):
     assert len(cache.loaded()) == 3
 
 
+def test_what_is_loaded_at_start_is_what_pages_ask_for_on_the_best_device(toys, monkeypatch):
+    monkeypatch.setattr(registry, "_best_device", lambda: {"size": 2})
+    cache = PipelineCache(capacity=1, policy="eager")
+    cache.preload()
+    made = toys().made
+    assert cache.on_best_device("toy").size == 2
+    assert toys().made == made
+
+
 def test_eager_goes_on_past_a_plugin_that_fails_unless_strict(toys, monkeypatch):
     monkeypatch.setattr(registry, "IN_TREE", ("toys.plugin:BROKEN_PIPELINE", "toys.plugin:SPEC"))
     cache = PipelineCache(policy="eager")

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, Request, ViewportSize, e
 from core.registry import IN_TREE, catalogue
 from tests.e2e.accessibility import findings
 from tests.e2e.conftest import RunningApp, running_app
+from tests.test_readme import python_block, run_python
 
 pytestmark = pytest.mark.e2e
 
@@ -53,6 +54,14 @@ def test_healthz_names_every_technique_of_the_catalogue(app: RunningApp) -> None
     assert answer["status"] == "ok"
     assert [plugin["slug"] for plugin in answer["plugins"]] == [spec.slug for spec in catalogue()]
     assert len(answer["plugins"]) == len(IN_TREE)
+
+
+def test_the_readmes_client_lines_work_on_a_running_app(app: RunningApp) -> None:
+    lines = python_block("gradio_client").replace("http://127.0.0.1:7860", app.url)
+    assert app.url in lines
+    status, file = run_python(lines).split()
+    assert status == "done"
+    assert file.endswith("mots.txt")
 
 
 def test_the_server_listens_on_loopback_only(app: RunningApp) -> None:

@@ -121,7 +121,7 @@ def python_block(word: str) -> str:
 def test_every_python_block_is_run_by_a_test() -> None:
     words = (
         "SparseVideoPipeline", "enable_rectified_attention", "SataPipeline", "start_session", "UIActionPipeline",
-        "parse_response", "sensors()", "find_mixture", "decompose(", "gradio_client",
+        "parse_response", "sensors()", "find_mixture", "decompose(", "gradio_client", "quartet_backwards",
     )  # fmt: skip
     assert {python_block(word) for word in words} == set(blocks("python"))
 

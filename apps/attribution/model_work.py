@@ -12,6 +12,7 @@ from apps.attribution.work import SLUG, input_error
 from core.jobs import JobContext, default_store
 from core.registry import default_cache, find, load_object
 from core.runs import build_run_record, peak_memory, reset_peak_memory
+from core.zero_gpu import on_accelerator
 
 EMBEDDED = "attribution-tiny (embedded)"
 MIXTURES = {
@@ -62,9 +63,14 @@ class ModelRequest:
 def submit(request: ModelRequest) -> str:
     """Queue the analysis; the id of its job."""
     check(request)
-    return default_store().submit(
-        SLUG, lambda context: analyse(request, context), params=request.params(), expected=(input_error(),)
-    )
+    expected = (input_error(),)
+    work = on_accelerator(analyse, request, seconds=accelerator_seconds(request), expected=expected)
+    return default_store().submit(SLUG, work, params=request.params(), expected=expected)
+
+
+def accelerator_seconds(request: ModelRequest) -> float:
+    """An upper bound, with room for loading; what ZeroGPU is asked for. Files count as long as they may be."""
+    return 40 + 0.02 * (request.examples if request.file is None else MOST_EXAMPLES)
 
 
 def check(request: ModelRequest) -> None:

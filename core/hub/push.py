@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from core.errors import InputError, UnavailableError
 from core.hub.bundle import RepositoryFile, repository_files
 from core.hub.explain import explained
+from core.spaces.card_text import refuse
+from core.spaces.model_card import model_card_problems
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -111,9 +113,9 @@ def plan(slug: str, target: Target) -> PushPlan:
     """What `push` would bring; nothing is asked of the network.
 
     Raises:
-        InputError, QuartetError: as `repository_files`.
+        InputError, QuartetError: as `repository_files`, or the card is not one that the Hub takes.
     """
-    return PushPlan(target, repository_files(slug))
+    return PushPlan(target, _with_sound_card(slug))
 
 
 def push(
@@ -127,12 +129,20 @@ def push(
         may_delete: whether files that the repository has and the checkpoint has not may go.
 
     Raises:
-        InputError: the repository holds other files, is public and ought to be private, or its tag is taken; or as
-            `repository_files`.
+        InputError: the card has problems; the repository holds other files, is public and ought to be private, or its
+            tag is taken; or as `repository_files`.
         UnavailableError: no token or a wrong one, no rights, or the Hub cannot be reached.
     """
     said = message or f"Publish {slug}"
-    return push_files(repository_files(slug), target, message=said, token=token, may_delete=may_delete)
+    return push_files(_with_sound_card(slug), target, message=said, token=token, may_delete=may_delete)
+
+
+def _with_sound_card(slug: str) -> tuple[RepositoryFile, ...]:
+    """A checkpoint's files, before anything is sent: a card with problems is refused with all of them."""
+    files = repository_files(slug)
+    (card,) = (file for file in files if file.path == "README.md")
+    refuse(f"The card of {slug}", model_card_problems(card.content.decode()))
+    return files
 
 
 def push_files(

@@ -75,7 +75,18 @@ def ui_action(pipe: Any) -> Found:
     }
 
 
-PROBES = {"tracking": tracking, "sparse-video": sparse_video, "ui-action": ui_action}
+def attribution(pipe: Any) -> Found:
+    pixels = pipe.processor.image_processor(images=[frame(32, 32)], return_tensors="pt")["pixel_values"]
+    words = pipe.processor.tokenizer(["Which shape is it? The label says plus."], return_tensors="pt")
+    given = {name: words[name] for name in ("input_ids", "attention_mask")}
+    return {
+        "weights": digest(pipe.model.state_dict()),
+        "output": digest({"logits": pipe.model(pixel_values=pixels, **given).logits}),
+        "setting": pipe.model.config.initializer_range,
+    }
+
+
+PROBES = {"tracking": tracking, "sparse-video": sparse_video, "ui-action": ui_action, "attribution": attribution}
 
 
 def with_suite(slug: str, source: str, options: dict[str, Any]) -> Found:
@@ -88,9 +99,13 @@ def with_suite(slug: str, source: str, options: dict[str, Any]) -> Found:
 
 def alone(slug: str, source: str, options: dict[str, Any]) -> Found:
     """Through the classes that anyone has."""
-    return {"tracking": tracking_alone, "sparse-video": sparse_video_alone, "ui-action": ui_action_alone}[slug](
-        source, options
-    )
+    loaders = {
+        "tracking": tracking_alone,
+        "sparse-video": sparse_video_alone,
+        "ui-action": ui_action_alone,
+        "attribution": attribution_alone,
+    }
+    return loaders[slug](source, options)
 
 
 def refusal(loader: Any, source: str, options: dict[str, Any]) -> str:
@@ -119,6 +134,16 @@ def sparse_video_alone(source: str, options: dict[str, Any]) -> Found:
     untrusted = refusal(DiffusionPipeline, source, options)
     pipe = DiffusionPipeline.from_pretrained(source, **options)
     return sparse_video(pipe) | {"pipeline": [type(pipe).__name__], "untrusted": untrusted}
+
+
+def attribution_alone(source: str, options: dict[str, Any]) -> Found:
+    from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+    untrusted = refusal(AutoModelForSequenceClassification, source, options)
+    model = AutoModelForSequenceClassification.from_pretrained(source, **options)
+    processor = AutoProcessor.from_pretrained(source, **options)
+    found = attribution(SimpleNamespace(model=model.eval(), processor=processor))
+    return found | {"pipeline": [type(model).__name__], "untrusted": untrusted}
 
 
 def ui_action_alone(source: str, options: dict[str, Any]) -> Found:

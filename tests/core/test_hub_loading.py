@@ -23,6 +23,7 @@ SETTINGS: dict[str, tuple[str, str, Any, Any]] = {
     "tracking": ("config.json", "match_threshold", 0.65, 0.66),
     "sparse-video": ("model_index.json", "fps", 15.0, 30.0),
     "ui-action": ("config.json", "max_window_layers", 80, 81),
+    "attribution": ("config.json", "initializer_range", 0.05, 0.06),
 }
 techniques = pytest.mark.parametrize("slug", list(SETTINGS))
 
@@ -130,7 +131,7 @@ def test_a_revision_gives_that_revision_and_main_the_newest(with_suite, publishe
     folder, newest, pinned, cached = with_suite[0][slug]
     _, _, old, new = SETTINGS[slug]
     assert [each["setting"] for each in (folder, newest, pinned, cached)] == [old, new, old, new]
-    if slug != "ui-action":
+    if slug not in ("ui-action", "attribution"):
         commits = [published.second[slug], published.first[slug], published.second[slug]]
         assert [each["revision"] for each in (newest, pinned, cached)] == commits
 
@@ -145,6 +146,7 @@ def test_the_cache_alone_serves_without_a_request(with_suite):
         ("tracking", ["SataPipeline", "multimodal-video-tracking"]),
         ("sparse-video", ["SparseVideoPipeline"]),
         ("ui-action", ["Qwen2_5_VLForConditionalGeneration"]),
+        ("attribution", ["TwoStreamForClassification"]),
     ],
 )
 def test_without_the_checkout_a_folder_and_the_hub_give_the_same_as_the_suite(alone, with_suite, slug, expected):
@@ -174,5 +176,5 @@ def test_transformers_own_processor_sees_what_the_agent_sees(alone, with_suite):
 
 def test_code_is_not_run_unless_it_is_trusted(alone):
     # Once it was trusted transformers knows the model, and asks no more in that process.
-    asked = [alone["tracking"][0], *alone["sparse-video"]]
+    asked = [alone["tracking"][0], alone["attribution"][0], *alone["sparse-video"]]
     assert all("trust_remote_code=True" in found["untrusted"] for found in asked)

@@ -177,6 +177,15 @@ class TestFailures:
             publish()
         assert hub.requests == []
 
+    def test_a_card_with_a_field_missing_or_wrong_is_refused_before_anything_is_sent(self, hub, monkeypatch):
+        bad = RepositoryFile("README.md", b"---\npipeline_tag: no-such-task\n---\n")
+        monkeypatch.setattr("core.hub.push.repository_files", lambda slug: (bad,))
+        with pytest.raises(InputError, match=r"(?s)license.*no-such-task"):
+            push("tracking", Target(repo_id="ann/tiny"), token=ANN)
+        with pytest.raises(InputError, match="no-such-task"):
+            plan("tracking", Target(repo_id="ann/tiny"))
+        assert hub.requests == []
+
     @pytest.mark.parametrize("there", [False, True])
     def test_a_wrong_token(self, hub, there):
         if there:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e import broken_plugins
+from tests.e2e import broken_plugins, outside_plugin
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 90.0
@@ -91,10 +91,11 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningApp]:
 
 @pytest.fixture(scope="session")
 def app_with_broken_plugins(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningApp]:
-    """The app with two outside plugins: one does not import, the other fails half-way through its page."""
+    """The app with three outside plugins: one does not import, one fails half-way through its page, one works."""
     directory = tmp_path_factory.mktemp("broken")
-    packages = broken_plugins.install(directory / "packages")
+    packages = outside_plugin.install(broken_plugins.install(directory / "packages"))
     search = os.pathsep.join(filter(None, (str(packages), os.environ.get("PYTHONPATH"))))
-    environment = {"QUARTET_PLUGINS": broken_plugins.ENABLED, "PYTHONPATH": search}
+    enabled = f"{broken_plugins.ENABLED},{outside_plugin.ENABLED}"
+    environment = {"QUARTET_PLUGINS": enabled, "PYTHONPATH": search}
     with running_app(directory, {"QUARTET_STRICT": "0", **environment}) as started:
         yield started

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import pytest
+from gradio_client import Client
 from playwright.sync_api import Browser, Locator, Page, Request, ViewportSize, expect
 
 from core.registry import IN_TREE, catalogue
@@ -154,12 +155,23 @@ def test_a_broken_plugin_shows_its_tab_with_the_reason_and_the_way_out(
     expect(page.get_by_text("This much was built.")).to_have_count(0)
 
 
+def test_the_readmes_technique_has_its_tab_its_example_and_its_endpoint(
+    app_with_broken_plugins: RunningApp, page: Page
+) -> None:
+    open_tab(page, app_with_broken_plugins, "backwards")
+    page.get_by_role("button", name="Say it").click()
+    expect(page.get_by_label("Backwards", exact=True)).to_have_value("desserts", timeout=15_000)
+    client = Client(app_with_broken_plugins.url, verbose=False)
+    assert client.predict("live", api_name="/backwards_run") == "evil"
+
+
 def test_the_app_stays_up_beside_broken_plugins(app_with_broken_plugins: RunningApp, page: Page) -> None:
     answer = app_with_broken_plugins.get_json("/healthz")
     available = {plugin["slug"]: plugin["available"] for plugin in answer["plugins"]}
     assert answer["status"] == "degraded"
     assert (available["no-import"], available["half-built"]) == (False, False)
-    assert [slug for slug, works in available.items() if works] == [spec.slug for spec in catalogue()]
+    ours = [spec.slug for spec in catalogue()]
+    assert [slug for slug, works in available.items() if works] == [*ours, "backwards"]
     open_tab(page, app_with_broken_plugins, "about")
     expect(page.get_by_role("row").filter(has_text="half-built")).to_contain_text("unavailable")
 

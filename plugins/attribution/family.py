@@ -77,13 +77,13 @@ class Family(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where inputs belong."""
-        return next(self.model.parameters()).device
+        """Where inputs belong; a model without parameters computes on the CPU."""
+        return next((each.device for each in self.model.parameters()), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
         """Of floating point inputs."""
-        return next(self.model.parameters()).dtype
+        return next((each.dtype for each in self.model.parameters()), torch.float32)
 
     @property
     def image_input(self) -> str:

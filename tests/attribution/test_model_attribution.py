@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch import nn
 
 from plugins.attribution import AttributionInputError, AttributionReport, PIDAttributionPipeline
 from plugins.attribution.estimation import ATOMS
 from plugins.attribution.evaluate import ablated
 from plugins.attribution.examples import Skipped
+from plugins.attribution.families import Batch, DescribedFamily
+from plugins.attribution.hooks import Tap
 from plugins.attribution.model_capture import Captured, Timings
 from plugins.attribution.planted import MIXTURES, generate
 from plugins.attribution.questions import OTHER, ask, ask_again, merge_rare
@@ -134,8 +140,6 @@ def test_the_layers_of_other_weights_are_refused_and_their_decision_is_not(pipe:
 
 
 def test_discretisers_of_other_encoders_are_refused(pipe: PIDAttributionPipeline) -> None:
-    import torch
-
     rows = generate(MIXTURES["copy"], 11, 200).rows()
     pinned = pipe.fit_model(rows, layers="none")
     other = ablated(pipe.model)
@@ -151,8 +155,6 @@ def test_discretisers_of_other_encoders_are_refused(pipe: PIDAttributionPipeline
 
 
 def test_a_model_that_always_answers_the_same_has_nothing_to_explain(pipe: PIDAttributionPipeline) -> None:
-    import torch
-
     stuck = ablated(pipe.model)
     with torch.no_grad():
         stuck.get_parameter("classifier.bias")[0] += 1e4
@@ -229,3 +231,45 @@ def test_a_layer_takes_the_place_of_its_own_stream() -> None:
     at = {question.name: streams for question, streams in ask(made, "decision", "all")}
     assert np.allclose(at["text.0@stream"].x1, made.sources[0])
     assert np.allclose(at["text.0@stream"].x2, made.layers["text.0"])
+
+
+# Any other model
+
+
+class Scales(nn.Module):
+    """A model of nobody's: the mean brightness of a picture and the length of a text, and whether both are large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.see, self.read = nn.Identity(), nn.Identity()
+
+    def forward(self, picture: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        bright, long = self.see(picture)[:, 0] > 0.5, self.read(words)[:, 0] > 0.5
+        both = (bright & long).float()
+        return torch.stack([1 - both, both], dim=1)
+
+
+def test_any_module_is_explained_by_its_dotted_paths() -> None:
+    def collate(pairs: Sequence[tuple[Image.Image, str]]) -> Batch:
+        pictures = torch.tensor([[np.asarray(image).mean() / 255] for image, _ in pairs], dtype=torch.float32)
+        words = torch.tensor([[len(text) / 10] for _, text in pairs])
+        return Batch({"picture": pictures, "words": words}, {})
+
+    model = Scales()
+    family = DescribedFamily(
+        model,
+        labels=("no", "yes"),
+        image_source=Tap("image", "see", "image", pool="none"),
+        text_source=Tap("text", "read", "text", pool="none"),
+        layer_taps=(Tap("image.0", "see", "image", pool="none"),),
+        collate_with=collate,
+        read=lambda output: output,
+        image_argument="picture",
+    )
+    values = np.random.default_rng(0).integers(0, 2, (400, 2))
+    rows = [{"image": Image.new("RGB", (2, 2), (200 * a,) * 3), "text": "x" * (1 + 9 * b)} for a, b in values]
+    report = PIDAttributionPipeline.of_model(model, family=family, name="scales")(rows)
+    assert report.quantities["redundancy"].value == pytest.approx(0.311, abs=0.05)  # of AND, in closed form
+    assert report.quantities["synergy"].value == pytest.approx(0.5, abs=0.05)
+    assert report.model is not None
+    assert report.model.model == "scales"

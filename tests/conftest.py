@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import runpy
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.e2e.browser import FLAGS, find_installed
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # Before any test imports torch, which reads them once. Tests that run side by side share the cores, and so do the apps
 # that they start.
@@ -47,3 +52,21 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     found = find_installed()
     path = {"executable_path": found} if found else {}
     return {**browser_type_launch_args, **path, "args": list(FLAGS)}
+
+
+Run = Callable[[str], str]
+
+
+@pytest.fixture
+def run_here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """What the lines print when they are run in this process, whose imports have been paid for."""
+    monkeypatch.chdir(ROOT)
+
+    def run(code: str) -> str:
+        file = tmp_path / "lines.py"
+        file.write_text(code, "utf-8")
+        capsys.readouterr()
+        runpy.run_path(str(file))
+        return capsys.readouterr().out
+
+    return run

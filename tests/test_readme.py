@@ -14,6 +14,7 @@ from huggingface_hub import RepoCard
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from tests.conftest import Run
 from tests.sparse_video.tiny_models import tiny_wan_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,7 +135,7 @@ def test_the_sparse_video_lines_make_a_clip() -> None:
     assert 0 < float(recall) <= 1
 
 
-def test_the_drop_in_lines_work_on_a_diffusers_pipeline(tmp_path: Path) -> None:
+def test_the_drop_in_lines_work_on_a_diffusers_pipeline(run_here: Run, tmp_path: Path) -> None:
     """The real repository needs the network: a tiny one of the same classes takes its place."""
     tiny_wan_pipeline().save_pretrained(tmp_path / "wan")
     lines = python_block("enable_rectified_attention")
@@ -142,42 +143,42 @@ def test_the_drop_in_lines_work_on_a_diffusers_pipeline(tmp_path: Path) -> None:
     assert sizes in lines
     lines = lines.replace("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", str(tmp_path / "wan"))
     lines = lines.replace(sizes, "height=64, width=64, num_frames=9, num_inference_steps=2")
-    assert "'density'" in run_python(lines)
+    assert "'density'" in run_here(lines)
 
 
-def test_the_tracking_lines_track_a_scene_and_a_stream() -> None:
-    printed = run_python(python_block("SataPipeline") + python_block("start_session") + "    print(found.ids)\n")
+def test_the_tracking_lines_track_a_scene_and_a_stream(run_here: Run) -> None:
+    printed = run_here(python_block("SataPipeline") + python_block("start_session") + "    print(found.ids)\n")
     first, *steps = printed.strip().split("\n")
     assert first.startswith("12 [")
     assert first.endswith(", 128, 128)")
     assert steps == ["[7]"] * 12
 
 
-def test_the_ui_action_lines_play_a_game() -> None:
-    *steps, outcome = run_python(python_block("UIActionPipeline")).strip().split("\n")
+def test_the_ui_action_lines_play_a_game(run_here: Run) -> None:
+    *steps, outcome = run_here(python_block("UIActionPipeline")).strip().split("\n")
     assert 1 <= len(steps) <= 30
     assert outcome == "success"
 
 
-def test_the_parsing_lines_print_a_point() -> None:
-    assert run_python(python_block("parse_response")) == "(98.0, 42.0)\n"
+def test_the_parsing_lines_print_a_point(run_here: Run) -> None:
+    assert run_here(python_block("parse_response")) == "(98.0, 42.0)\n"
 
 
-def test_the_pipeline_lines_end_in_a_verdict_for_each_stream() -> None:
-    printed = run_python(python_block("sensors()"))
+def test_the_pipeline_lines_end_in_a_verdict_for_each_stream(run_here: Run) -> None:
+    printed = run_here(python_block("sensors()"))
     assert "**thermal: keep**" in printed
     assert "**colour: needs early fusion**" in printed
 
 
-def test_the_model_lines_show_where_the_picture_arrives() -> None:
-    printed = run_python(python_block("find_mixture"))
+def test_the_model_lines_show_where_the_picture_arrives(run_here: Run) -> None:
+    printed = run_here(python_block("find_mixture"))
     assert "**image: needs early fusion**" in printed
     assert re.search(r"\| fusion\.1 \|.*\| 0\.9\d+ ± \S+ \| [01]\.\d+ ± \S+ \|\n\| fusion\.2", printed)
 
 
-def test_the_decompose_lines_print_what_the_readme_says() -> None:
+def test_the_decompose_lines_print_what_the_readme_says(run_here: Run) -> None:
     (expected,) = blocks("text")
-    assert run_python(python_block("decompose(")) == expected
+    assert run_here(python_block("decompose(")) == expected
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import _CACHED_NO_EXIST, constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from .errors import AttributionInputError
@@ -97,6 +97,12 @@ class Source:
             raise AttributionInputError(f"{name} of {self.repo_or_folder} cannot be read ({error})") from error
 
     def model_type(self) -> str | None:
-        """Of a transformers model that lies there; None for a pipeline's own folder."""
+        """Of a transformers model that lies there; None for a pipeline's own folder.
+
+        Raises:
+            LocalEntryNotFoundError: the Hub cannot be reached, which is not asked file after file.
+        """
+        if not (self.local_files_only or constants.HF_HUB_OFFLINE):
+            self.file(CONFIG_FILE)
         found = self.settings(CONFIG_FILE).get("model_type")
         return found if isinstance(found, str) else None

@@ -134,19 +134,22 @@ def run_on_ray(job: Job, shards: Sequence[Path], *, workers: int, address: str |
             "Ray is not installed: pip install -r requirements-scale.txt, or count in one process with --workers 0"
         ) from error
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    started = not ray.is_initialized()
-    if started:
-        ray.init(address=address, num_cpus=None if address else workers, include_dashboard=False, log_to_driver=False)
-    try:
-        return _run(job, shards, lambda rows: _on_ray(ray, job, rows, workers))
-    finally:
+
+    def count_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        started = bool(rows) and not ray.is_initialized()
         if started:
-            ray.shutdown()
+            cores = None if address else workers
+            ray.init(address=address, num_cpus=cores, include_dashboard=False, log_to_driver=False)
+        try:
+            return _on_ray(ray, job, rows, workers) if rows else []
+        finally:
+            if started:
+                ray.shutdown()
+
+    return _run(job, shards, count_rows)
 
 
 def _on_ray(ray: Any, job: Job, rows: list[dict[str, Any]], workers: int) -> list[dict[str, Any]]:
-    if not rows:
-        return []
     ray.data.DataContext.get_current().enable_progress_bars = False
     data = ray.data.from_items(rows, override_num_blocks=len(rows))
     counted = data.map(

@@ -20,7 +20,7 @@ from plugins.attribution.evaluate import (
     evaluate_mixture,
 )
 from plugins.attribution.planted import MIXTURES, TRAINING_SEEDS
-from tests.test_readme import run_python
+from tests.conftest import Run
 
 FOLDER = Path(__file__).resolve().parents[2] / "hub_cards" / "attribution-tiny"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -95,8 +95,8 @@ def test_ablating_leaves_the_encoders_as_they_are(pipe: PIDAttributionPipeline) 
     assert all(".cross_attention.output." in name for name in changed)
 
 
-def test_the_snippets_run() -> None:
+def test_the_snippets_run(run_here: Run) -> None:
     first, second = re.findall(r"```python\n(.*?)```", CARD, re.DOTALL)
-    printed = run_python(f"{first}\n{second}")
+    printed = run_here(f"{first}\n{second}")
     assert printed.startswith("circle blue yes\n")
     assert "needs early fusion" in printed

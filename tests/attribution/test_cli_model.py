@@ -94,7 +94,7 @@ def test_a_capture_says_what_was_skipped(tmp_path: Path) -> None:
 )
 def test_what_is_not_there_is_one_line_and_exit_code_2(arguments, message, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     error = run(*arguments, code=2)
     assert error.startswith("error: ")
     assert message in error

@@ -41,6 +41,19 @@ def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def finished(client: Client) -> str:
+    """The id of the example's job, done."""
+    job = client.predict("two cameras", api_name="/attribution_example")
+    assert wait_for(client, job)["status"] == "done"
+    return job
+
+
+def open_finished(page: Page, app: RunningApp, job: str, theme: str = "light") -> None:
+    page.goto(f"{app.url}/?tab=attribution&job={job}&__theme={theme}")
+    expect(page.locator("#verdicts .verdict")).to_have_count(2, timeout=30_000)
+
+
 def explain_example(page: Page) -> None:
     page.get_by_role("button", name="Explain the example").click()
     expect(page.locator("#verdicts .verdict")).to_have_count(2, timeout=EXAMPLE_WITHIN_MS)
@@ -69,9 +82,8 @@ def test_the_example_is_one_click_away_and_ends_in_verdicts(app: RunningApp, pag
         expect(page.locator(f"{plot} .js-plotly-plot .bars path").first).to_be_attached(timeout=20_000)
 
 
-def test_every_download_is_a_whole_file(app: RunningApp, page: Page) -> None:
-    open_tab(page, app, "attribution")
-    explain_example(page)
+def test_every_download_is_a_whole_file(app: RunningApp, page: Page, finished: str) -> None:
+    open_finished(page, app, finished)
     contents = {}
     for name in ("report.json", "report.md", "atoms.csv", "examples.csv", "run.json"):
         with page.expect_download() as started:
@@ -174,9 +186,8 @@ def test_explaining_nothing_says_what_to_do(app: RunningApp, page: Page) -> None
     expect(page.get_by_test_id("toast-body")).to_contain_text("Choose a file first")
 
 
-def test_costs_give_bits_per_dollar_without_a_new_analysis(app: RunningApp, page: Page) -> None:
-    open_tab(page, app, "attribution")
-    explain_example(page)
+def test_costs_give_bits_per_dollar_without_a_new_analysis(app: RunningApp, page: Page, finished: str) -> None:
+    open_finished(page, app, finished)
     expect(page.locator("#verdicts")).not_to_contain_text("per dollar")
     page.get_by_label("Cost of colour, $ a month").fill("5")
     page.get_by_label("Cost of colour, $ a month").blur()
@@ -196,10 +207,11 @@ def test_the_playground_shows_what_each_method_makes_of_a_known_truth(app: Runni
 
 
 @pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
-def test_results_are_accessible_and_fit_the_screen(app: RunningApp, browser: Browser, size: str, theme: str) -> None:
+def test_results_are_accessible_and_fit_the_screen(
+    app: RunningApp, browser: Browser, finished: str, size: str, theme: str
+) -> None:
     page = browser.new_context(viewport=SIZES[size]).new_page()
-    open_tab(page, app, "attribution", theme)
-    explain_example(page)
+    open_finished(page, app, finished, theme)
     expect(page.locator("#atoms .js-plotly-plot .bars path").first).to_be_attached(timeout=20_000)
     assert findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
@@ -217,12 +229,10 @@ def explain_model(page: Page) -> None:
     expect(page.locator("#model-verdicts .verdict")).to_have_count(2, timeout=EXAMPLE_WITHIN_MS)
 
 
-@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
 def test_a_model_is_explained_layer_by_layer_and_the_link_to_it_opens_its_tab(
-    app: RunningApp, browser: Browser, size: str, theme: str
+    app: RunningApp, page: Page, browser: Browser
 ) -> None:
-    page = browser.new_context(viewport=SIZES[size]).new_page()
-    open_tab(page, app, "attribution", theme)
+    open_tab(page, app, "attribution")
     explain_model(page)
     expect(page.locator("#model-layers").get_by_role("row", name="fusion.2")).to_be_visible()
     expect(page.locator("#model-truth")).to_contain_text("1.000")
@@ -231,10 +241,13 @@ def test_a_model_is_explained_layer_by_layer_and_the_link_to_it_opens_its_tab(
     for plot in ("#model-depth .bars path", "#model-heat .heatmaplayer image"):
         expect(page.locator(plot).first).to_be_attached(timeout=20_000)
     assert findings(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
-    page.reload()
-    expect(page.locator("#model-verdicts .verdict")).to_have_count(2, timeout=20_000)
-    page.context.close()
+    phone = browser.new_context(viewport=SIZES["phone"]).new_page()
+    phone.goto(f"{page.url}&__theme=dark")
+    expect(phone.locator("#model-verdicts .verdict")).to_have_count(2, timeout=30_000)
+    expect(phone.locator("#model-heat .heatmaplayer image").first).to_be_attached(timeout=20_000)
+    assert findings(phone) == []
+    assert phone.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"]["width"]
+    phone.context.close()
 
 
 def test_a_program_gets_our_sentence_for_a_model_that_is_no_hub_id(client: Client, tmp_path: Path) -> None:

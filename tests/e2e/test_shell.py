@@ -60,7 +60,7 @@ def test_healthz_names_every_technique_of_the_catalogue(app: RunningApp) -> None
 def test_the_readmes_client_lines_work_on_a_running_app(app: RunningApp) -> None:
     lines = python_block("gradio_client").replace("http://127.0.0.1:7860", app.url)
     assert app.url in lines
-    status, file = run_python(lines).split()
+    status, file = run_python(lines).splitlines()[-1].split()
     assert status == "done"
     assert file.endswith("mots.txt")
 

@@ -81,8 +81,9 @@ def test_the_example_is_one_click_away_and_ends_in_clips_and_figures(app: Runnin
     open_tab(page, app, SLUG)
     if not os.environ.get("QUARTET_LONG"):  # all its steps take most of a minute
         page.get_by_role("button", name="Seed, steps and size").click()
-        page.get_by_label("number input for Steps").fill("5")
-        page.get_by_label("number input for Steps").blur()
+        for label, value in (("Steps", "4"), ("Frames", "21")):
+            page.get_by_label(f"number input for {label}").fill(value)
+            page.get_by_label(f"number input for {label}").blur()
     generate(page)
     films = page.locator("#sparse-video-live .film[role=img]")
     expect(films.first).to_be_visible(timeout=EXAMPLE_WITHIN_MS)

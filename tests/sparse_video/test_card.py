@@ -16,7 +16,7 @@ from safetensors import safe_open
 from plugins.sparse_video import SparseVideoPipeline
 from plugins.sparse_video.evaluate import as_markdown, evaluate_clips
 from plugins.sparse_video.train import FULL
-from tests.test_readme import run_python
+from tests.conftest import Run
 
 FOLDER = Path(__file__).resolve().parents[2] / "hub_cards" / "sparse-video-tiny"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -70,10 +70,10 @@ def test_a_short_evaluation_finds_what_the_card_says(pipeline):
     assert found["clips"][0]["rectified"]["psnr"] == pytest.approx(committed["rectified"]["psnr"], abs=PSNR_TOLERANCE)
 
 
-def test_the_cards_snippet_runs():
+def test_the_cards_snippet_runs(run_here: Run):
     (snippet,) = re.findall(r"^```python\n(.*?)^```", CARD, flags=re.MULTILINE | re.DOTALL)
     assert "seed=0" in snippet
-    shape, density = run_python(snippet.replace("seed=0", "seed=0, num_inference_steps=3")).strip().rsplit(" ", 1)
+    shape, density = run_here(snippet.replace("seed=0", "seed=0, num_inference_steps=3")).strip().rsplit(" ", 1)
     assert shape == "(1, 57, 96, 96, 3)"
     assert 0 < float(density) < 0.6  # one of the three steps is dense
 

@@ -17,7 +17,7 @@ from plugins.tracking.evaluate_report import as_markdown
 from plugins.tracking.evaluate_run import Clips
 from plugins.tracking.evaluate_suite import find
 from plugins.tracking.scenes import EVALUATION_SEEDS
-from tests.test_readme import run_python
+from tests.conftest import Run
 
 FOLDER = Path(__file__).resolve().parents[2] / "hub_cards" / "sata-tiny"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -76,11 +76,11 @@ def test_a_short_evaluation_finds_what_the_card_says(pipeline):
     assert row["scores"]["j_and_f"] == pytest.approx(expected["j_and_f"], abs=TOLERANCE)
 
 
-def test_the_cards_snippets_run():
+def test_the_cards_snippets_run(run_here: Run):
     snippets = re.findall(r"^```python\n(.*?)^```", CARD, flags=re.MULTILINE | re.DOTALL)
     assert len(snippets) == 2
     for snippet in snippets:
-        assert run_python(snippet).strip().startswith("30 ")
+        assert run_here(snippet).strip().startswith("30 ")
 
 
 def test_the_weights_are_single_precision():

@@ -15,7 +15,7 @@ from plugins.ui_action.evaluate import as_markdown, evaluate_cell
 from plugins.ui_action.pipeline_ui_action import UIActionPipeline
 from plugins.ui_action.strategy import Strategy
 from plugins.ui_action.train import STAGES
-from tests.test_readme import run_python
+from tests.conftest import Run
 
 FOLDER = Path(__file__).resolve().parents[2] / "hub_cards" / "ui-action-tiny"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -74,6 +74,6 @@ def test_a_game_goes_as_the_figures_say(pipeline):
 TRIED = ("target-localisation", "mobile")
 
 
-def test_the_cards_snippet_runs():
+def test_the_cards_snippet_runs(run_here: Run):
     (snippet,) = re.findall(r"^```python\n(.*?)^```", CARD, flags=re.MULTILINE | re.DOTALL)
-    assert "Action(type='click'" in run_python(snippet)
+    assert "Action(type='click'" in run_here(snippet)

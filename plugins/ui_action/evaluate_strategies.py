@@ -7,11 +7,11 @@ games. Resumable: what is trained or judged already is not done again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from json import loads
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Annotated, Any
 
 import torch
@@ -26,6 +26,8 @@ from .errors import UIActionInputError
 from .evaluate import evaluate_cell, held_out_seeds
 from .games import TASKS
 from .pipeline_ui_action import UIActionPipeline
+from .recorder import record
+from .samples import prompt_of
 from .small_model import new_model
 from .strategy import Strategy, Term, spelled
 from .train import DEFAULT_FOLDER, STAGES, Trainer, processor_of, save_checkpoint, train_stage
@@ -33,6 +35,7 @@ from .train import DEFAULT_FOLDER, STAGES, Trainer, processor_of, save_checkpoin
 OUT = Path(".cache/ui-action-ablation")
 FULL_FUSION = "S*M*V"  # what the paper's figures are relative to
 PLAY = STAGES[-1]
+TIMED_ROUNDS, TIMED_SEED = 5, 0
 
 
 def train_strategy(start: Path, strategy: Strategy, folder: Path, steps: int, *, workers: int = 1) -> Path:
@@ -73,6 +76,34 @@ def judge_strategy(
     return cells
 
 
+def time_strategies(
+    checkpoints: Mapping[str, Path], terms: Mapping[str, Sequence[Term]]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Milliseconds of the reasoner, every strategy and media in turn on the same decisions, so that a busy machine is
+    busy for all; beside those of full fusion on its own media.
+
+    Returns:
+        By strategy and media: median milliseconds, and the median, least and most of the ratio within a round.
+    """
+    backends = {
+        name: UIActionPipeline.from_pretrained(each, device="cpu").backend() for name, each in checkpoints.items()
+    }
+    cases = [(name, term) for name in checkpoints for term in terms[name]]
+    decisions = [next(iter(record(task, platform, TIMED_SEED))) for task in TASKS for platform in PLATFORMS]
+    taken: dict[tuple[str, str], list[float]] = {(name, spelled(term)): [] for name, term in cases}
+    for _ in range(TIMED_ROUNDS + 1):  # the first warms up
+        for name, term in cases:
+            answers = [backends[name].complete(prompt_of(each, "reason", term)) for each in decisions]
+            taken[name, spelled(term)].append(fmean((a.prefill_ms or 0.0) + (a.decode_ms or 0.0) for a in answers))
+    base = next((each for (name, media), each in taken.items() if name == FULL_FUSION and media != "S"), None)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for (name, media), each in taken.items():
+        ratios = [own / full for own, full in zip(each[1:], base[1:], strict=True)] if base else []
+        spread = {"ratio": median(ratios), "least": min(ratios), "most": max(ratios)} if ratios else {}
+        found.setdefault(name, {})[media] = {"milliseconds": median(each[1:])} | spread
+    return found
+
+
 def summary(strategy: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over the cells of one strategy and one kind of media; success by task."""
 
@@ -82,7 +113,6 @@ def summary(strategy: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "strategy": strategy,
         "media": cells[0]["media"],
-        "milliseconds": mean("prefill_ms") + mean("decode_ms"),
         **{name: mean(name) for name in ("bleu", "means", "exact", "hit", "parsed", "prompt_tokens")},
         "ceiling": fmean(cell["ceiling"] for cell in cells),
         "success": {
@@ -93,23 +123,34 @@ def summary(strategy: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def summaries(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each strategy and kind of media, with BLEU-4 and time beside those of full fusion."""
+    """A row for each strategy and kind of media, with BLEU-4 beside that of full fusion, and time."""
     rows = []
     for each in report["strategies"]:
         for media in dict.fromkeys(cell["media"] for cell in each["cells"]):
             own = [cell for cell in each["cells"] if cell["media"] == media]
             rows.append(summary(each["strategy"], own) | {"samples": each["samples"]})
     base = next((row for row in rows if row["strategy"] == FULL_FUSION and row["media"] != "S"), None)
+    timings = report.get("timings", {})
     for row in rows:
         row["bleu_ratio"] = row["bleu"] / base["bleu"] if base and base["bleu"] else None
-        row["time_ratio"] = row["milliseconds"] / base["milliseconds"] if base else None
+        row["time"] = timings.get(row["strategy"], {}).get(row["media"])
     return rows
 
 
 def as_markdown(report: dict[str, Any]) -> str:
     """The card's table."""
     tasks = list(dict.fromkeys(cell["task"] for each in report["strategies"] for cell in each["cells"]))
-    head = ["strategy", "shown", "samples", "tokens", "BLEU-4", "sentence right", "ceiling", "action exact", "time"]
+    head = [
+        "strategy",
+        "shown",
+        "samples",
+        "tokens",
+        "BLEU-4",
+        "sentence right",
+        "ceiling",
+        "action exact",
+        "time [range]",
+    ]
     lines = [
         f"{report['date']}: {report['steps']:,} steps each, from one state that points; held-out seeds "
         f"{report['seeds']}; time is the reasoner's, over that of {FULL_FUSION}",
@@ -118,7 +159,8 @@ def as_markdown(report: dict[str, Any]) -> str:
         "|---|---" + "|---:" * (len(head) - 2 + len(tasks)) + "|",
     ]
     for row in summaries(report):
-        ratio = "" if row["time_ratio"] is None else f"{row['time_ratio']:.2f} x"
+        time = row["time"] or {}
+        ratio = f"{time['ratio']:.2f} x [{time['least']:.2f}, {time['most']:.2f}]" if "ratio" in time else ""
         won = [f"{100 * row['success'][task]:.0f} %" for task in tasks]
         figures = [
             f"{row['samples']:,}",
@@ -165,11 +207,28 @@ def ablate_command(
     for strategy in parsed:
         if str(strategy) in [each["strategy"] for each in report["strategies"]]:
             continue
-        folder = out / str(strategy).replace("*", "x").replace("+", "_and_")
+        folder = folder_of(out, strategy)
         checkpoint = train_strategy(start, strategy, folder, steps, workers=workers)
-        terms = list(dict.fromkeys([strategy.terms[0], ("S",)]))  # what it was made for, and one screen
-        cells = judge_strategy(checkpoint, terms, numbers, decisions_of, lambda text: typer.echo(text, err=True))
+        cells = judge_strategy(
+            checkpoint, media_of(strategy), numbers, decisions_of, lambda text: typer.echo(text, err=True)
+        )
         samples = int(torch.load(folder / "state.pt", weights_only=True)["counts"]["samples"])
         report["strategies"].append({"strategy": str(strategy), "samples": samples, "cells": cells})
         write_json(file, report)
+    names = {str(strategy): strategy for strategy in parsed}
+    report["timings"] = time_strategies(
+        {name: folder_of(out, each) / "checkpoint" for name, each in names.items()},
+        {name: media_of(each) for name, each in names.items()},
+    )
+    write_json(file, report)
     typer.echo(as_markdown(report))
+
+
+def folder_of(out: Path, strategy: Strategy) -> Path:
+    """Where a strategy's state, log and checkpoint lie."""
+    return out / str(strategy).replace("*", "x").replace("+", "_and_")
+
+
+def media_of(strategy: Strategy) -> list[Term]:
+    """What it is judged on: what it was made for, and one screen."""
+    return list(dict.fromkeys([strategy.terms[0], ("S",)]))

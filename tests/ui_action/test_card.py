@@ -12,6 +12,7 @@ from huggingface_hub import RepoCard
 from transformers import AutoModelForImageTextToText
 
 from plugins.ui_action.evaluate import as_markdown, evaluate_cell
+from plugins.ui_action.evaluate_strategies import as_markdown as strategies_as_markdown
 from plugins.ui_action.pipeline_ui_action import UIActionPipeline
 from plugins.ui_action.strategy import Strategy
 from plugins.ui_action.train import STAGES
@@ -20,6 +21,7 @@ from tests.conftest import Run
 FOLDER = Path(__file__).resolve().parents[2] / "hub_cards" / "ui-action-tiny"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
 FIGURES: dict[str, Any] = json.loads((FOLDER / "evaluation.json").read_text(encoding="utf-8"))
+STRATEGIES: dict[str, Any] = json.loads((FOLDER / "strategies.json").read_text(encoding="utf-8"))
 TRAINING: dict[str, Any] = json.loads((FOLDER / "training.json").read_text(encoding="utf-8"))
 
 
@@ -47,6 +49,18 @@ def test_the_cards_table_is_that_of_the_committed_figures_of_this_checkpoint():
     assert FIGURES["checkpoint"] == "hub_cards/ui-action-tiny"
     assert len(FIGURES["cells"]) == 9
     assert all(len(cell["games"]) >= 10 for cell in FIGURES["cells"])
+
+
+def test_the_cards_comparison_of_strategies_is_that_of_the_committed_figures():
+    assert strategies_as_markdown(STRATEGIES) in CARD
+    assert [each["strategy"] for each in STRATEGIES["strategies"]] == ["S", "M*V+S", "S*M*V"]
+    assert set(STRATEGIES["timings"]) == {"S", "M*V+S", "S*M*V"}
+
+
+def test_no_strategy_is_above_what_its_media_tell():
+    for each in STRATEGIES["strategies"]:
+        for cell in each["cells"]:
+            assert cell["decisions"]["means"] <= cell["ceiling"] + 1e-9
 
 
 def test_no_figure_is_above_what_can_be_known():

@@ -127,10 +127,10 @@ def test_every_python_block_is_run_by_a_test() -> None:
     assert {python_block(word) for word in words} == set(blocks("python"))
 
 
-def test_the_sparse_video_lines_make_a_clip() -> None:
+def test_the_sparse_video_lines_make_a_clip(run_here: Run) -> None:
     lines = python_block("SparseVideoPipeline").replace("seed=0", "seed=0, num_inference_steps=2")
     assert "num_inference_steps=2" in lines
-    shape, recall = run_python(lines).strip().rsplit(" ", 1)
+    shape, recall = run_here(lines).strip().rsplit(" ", 1)
     assert shape == "(1, 57, 96, 96, 3)"
     assert 0 < float(recall) <= 1
 
@@ -176,9 +176,9 @@ def test_the_model_lines_show_where_the_picture_arrives(run_here: Run) -> None:
     assert re.search(r"\| fusion\.1 \|.*\| 0\.9\d+ ± \S+ \| [01]\.\d+ ± \S+ \|\n\| fusion\.2", printed)
 
 
-def test_the_decompose_lines_print_what_the_readme_says(run_here: Run) -> None:
+def test_the_decompose_lines_print_what_the_readme_says() -> None:
     (expected,) = blocks("text")
-    assert run_here(python_block("decompose(")) == expected
+    assert run_python(python_block("decompose(")) == expected
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

@@ -16,9 +16,6 @@ from .errors import AttributionInputError
 from .examples import Example, Skipped
 from .families import Batch, Family, family_of
 from .hooks import PooledCapture, Stream, Tap, nearest
-from .model_loading import load_for_capture
-
-__all__ = ["Captured", "ModelCapture", "RowStore", "Timings", "image_reaches", "load_for_capture"]
 
 Callback = Callable[[float, str], None]
 Chosen = Literal["all"] | Sequence[str] | None

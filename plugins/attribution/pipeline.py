@@ -27,7 +27,6 @@ from .loading import SETTINGS_FILE, Source
 from .model_attribution import Layers, ReadModel, attribute, fit_questions, run_parameters
 from .model_attribution import count as count_read
 from .model_attribution import explain as explain_layers
-from .model_capture import load_for_capture
 from .model_reading import STREAM_NAMES, attention_of, read_model
 from .pinned import PINNED_FILE, LayerTables, PinnedDiscretisers
 from .quantisers import QuantiserKind
@@ -127,6 +126,8 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
             ) from error
         pipeline.options = None if options is None else tuple(options)
         if with_model:
+            from .model_loading import load_for_capture  # imports transformers, which arrays do not need
+
             pipeline.model, pipeline.processor = load_for_capture(
                 source.repo_or_folder,
                 device=device or "cpu",

@@ -20,7 +20,8 @@ from plugins.attribution.errors import AttributionInputError
 from plugins.attribution.examples import Example, Skipped
 from plugins.attribution.families import Batch, CLIPFamily, DescribedFamily, LlavaFamily, QwenFamily, family_of
 from plugins.attribution.hooks import PooledCapture, Positions, Tap
-from plugins.attribution.model_capture import Captured, ModelCapture, RowStore, load_for_capture
+from plugins.attribution.model_capture import Captured, ModelCapture, RowStore
+from plugins.attribution.model_loading import load_for_capture
 from plugins.attribution.modeling_two_stream import TwoStreamForClassification
 from tests.attribution.tiny_families import KINDS, OPTIONS, examples, options_of, save, tiny, tiny_llava
 

@@ -212,6 +212,7 @@ pipeline = PIDAttributionPipeline()
 print(pipeline(x1, x2, x1 ^ x2).verdicts[0].decision)
 pipeline.save_pretrained(sys.argv[1] + "/kept")
 print(PIDAttributionPipeline.from_pretrained(sys.argv[1] + "/kept").count(x1, x2, x1 ^ x2).total)
+print(type(PIDAttributionPipeline.from_pretrained(sys.argv[2]).model).__module__)
 print(sorted(m.removeprefix("published.") + ".py" for m in sys.modules if m.startswith("published.")))
 print([m for m in sys.modules if m.split(".")[0] in ("core", "apps", "plugins", "gradio")])
 """
@@ -223,10 +224,11 @@ def test_the_published_files_run_alone_and_none_is_missing_or_idle(tmp_path: Pat
     (package / "__init__.py").touch()
     for name in SPEC.published:
         shutil.copy(PLUGIN / name, package / name)
-    command = [sys.executable, "-I", "-c", ALONE, str(tmp_path)]
+    command = [sys.executable, "-I", "-c", ALONE, str(tmp_path), f"{PLUGIN.parents[1]}/{SPEC.checkpoint}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    synergy, decision, total, loaded, house = done.stdout.strip().splitlines()
+    synergy, decision, total, model, loaded, house = done.stdout.strip().splitlines()
+    assert model == "published.modeling_two_stream"
     assert float(synergy) == pytest.approx(1.0)
     assert (decision, float(total)) == ("needs early fusion", 400)
     assert ast.literal_eval(loaded) == sorted(SPEC.published)

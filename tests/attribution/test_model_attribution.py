@@ -23,7 +23,7 @@ from plugins.attribution.planted import MIXTURES, generate
 from plugins.attribution.questions import OTHER, ask, ask_again, merge_rare
 
 CARD = Path(__file__).resolve().parents[2] / "hub_cards" / "attribution-tiny"
-LAYERS = ["text.1", "fusion.1", "fusion.2", "fusion.3"]
+LAYERS = ["fusion.1", "fusion.2", "fusion.3"]
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,8 @@ def test_the_decision_has_the_planted_atoms(report: AttributionReport) -> None:
 def test_information_rises_in_the_layer_with_cross_attention_and_not_before(report: AttributionReport) -> None:
     at = {each.layer: each.quantities for each in report.layers if each.kind == "stream"}
     assert list(at) == LAYERS
-    for layer in ("text.1", "fusion.1"):
-        assert at[layer]["information_2"].value < 0.03
-        assert at[layer]["synergy"].value > 0.9
+    assert at["fusion.1"]["information_2"].value < 0.03
+    assert at["fusion.1"]["synergy"].value > 0.9
     assert at["fusion.2"]["information_2"].value > 0.9
     assert at["fusion.2"]["synergy"].value < 0.05
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -194,21 +191,6 @@ class TestTraining:
         assert other.exit_code == 2
 
 
-FRESH = """
-import json, sys
-sys.modules["torchvision"] = None  # importing it fails, as where it is not installed or does not fit torch
-import numpy as np, torch
-from transformers import AutoModelForSequenceClassification, AutoProcessor
-torch.set_num_threads(1)
-folder, images, texts, out = sys.argv[1:]
-model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
-processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-with torch.no_grad():
-    np.save(out, model(**processor(list(np.load(images)), json.loads(texts))).logits)
-print(json.dumps([name for name in sys.modules if name.split(".")[0] in ("plugins", "core")]))
-"""
-
-
 class TestCheckpoint:
     @pytest.mark.parametrize("name", MIXTURES)
     def test_it_answers_as_its_record_says_and_its_decisions_carry_what_was_planted(self, model, processor, name):
@@ -250,28 +232,6 @@ class TestCheckpoint:
         one, two = (load_file(place / "model.safetensors") for place in (FOLDER, tmp_path))
         assert one.keys() == two.keys()
         assert all(torch.equal(one[name], two[name]) for name in one)
-
-    def test_a_fresh_process_gets_the_same_from_the_folder_alone_and_without_torchvision(
-        self, model, processor, tmp_path
-    ):
-        folder = Path(shutil.copytree(FOLDER, tmp_path / "attribution-tiny"))
-        examples = generate(MIXTURES["mixed"], 22, 4)
-        np.save(tmp_path / "images.npy", examples.images)
-        environment = {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
-        files = [str(tmp_path / "images.npy"), json.dumps(examples.texts), str(tmp_path / "logits.npy")]
-        done = subprocess.run(
-            [sys.executable, "-c", FRESH, str(folder), *files],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert json.loads(done.stdout.splitlines()[-1]) == []
-        with torch.no_grad():
-            direct = model(**processor(list(examples.images), examples.texts)).logits.numpy()
-        np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), direct, rtol=1e-4, atol=1e-4)
 
     def test_the_code_beside_the_weights_is_that_of_the_plugin(self):
         copies = sorted(FOLDER.glob("*.py"))

@@ -35,7 +35,7 @@ def client(app: RunningApp) -> Client:
 @pytest.fixture(scope="module")
 def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data that takes long enough to be stopped."""
-    streams = planted_signal(40_000, dimension=300)
+    streams = planted_signal(30_000, dimension=256)
     path = tmp_path_factory.mktemp("slow") / "slow.npz"
     np.savez(path, strong=streams.x1.astype(np.float32), weak=streams.x2.astype(np.float32), y=streams.y)
     return path
@@ -224,7 +224,8 @@ def test_results_are_accessible_and_fit_the_screen(
 
 def explain_model(page: Page) -> None:
     page.get_by_role("tab", name="A model").click()
-    page.get_by_label("number input for Examples generated").fill("400")
+    page.get_by_label("number input for Examples generated").fill("200")
+    page.get_by_label("number input for Examples generated").blur()
     page.get_by_role("button", name="Explain the embedded model").click()
     expect(page.locator("#model-verdicts .verdict")).to_have_count(2, timeout=EXAMPLE_WITHIN_MS)
 

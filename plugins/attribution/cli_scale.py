@@ -113,8 +113,11 @@ def _compare(job: Any, shards: Any, done: Any) -> dict[str, Any]:
 
 
 def _figures(done: Any, workers: int) -> dict[str, Any]:
+    from .benchmark import machine
+
     counted_share = done.counted / done.shards
     return {
+        "machine": machine("cpu"),
         "examples": done.examples,
         "skipped": done.skipped,
         "shards": done.shards,

@@ -53,7 +53,7 @@ def scale_command(
     )
     done = run_on_ray(job, shards, workers=workers, address=address) if workers else run_here(job, shards, tell=advance)
     clear_progress()
-    figures = _figures(done, workers)
+    figures = _figures(done, workers, device)
     typer.echo(
         f"{done.examples:,} examples in {done.shards} shards, {done.counted} of them counted now, {done.skipped:,} "
         f"examples skipped; {figures['examples_per_second']:.1f} examples a second, start-up included"
@@ -112,12 +112,17 @@ def _compare(job: Any, shards: Any, done: Any) -> dict[str, Any]:
     return {"one_process_examples_per_second": one, "equal": equal}
 
 
-def _figures(done: Any, workers: int) -> dict[str, Any]:
-    from .benchmark import machine
+def _figures(done: Any, workers: int, device: str) -> dict[str, Any]:
+    from datetime import date
+
+    from core.devices import describe_device
+    from core.runs import collect_versions
 
     counted_share = done.counted / done.shards
     return {
-        "machine": machine("cpu"),
+        "date": date.today().isoformat(),
+        "device": describe_device(device).label,
+        "versions": collect_versions(),
         "examples": done.examples,
         "skipped": done.skipped,
         "shards": done.shards,

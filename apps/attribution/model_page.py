@@ -9,13 +9,12 @@ from typing import Any
 import gradio as gr
 
 from apps.attribution import model_views, views
+from apps.attribution.following import progress
 from apps.attribution.links import linked_job_of
 from apps.attribution.model_work import EMBEDDED, MIXTURES, MODEL_DOWNLOADS, ModelRequest, planted_rows, submit
 from apps.attribution.work import SLUG
-from apps.components import job_status, note
 from apps.job_pages import POLL_SECONDS, find_job, remember_job, shown_errors, stop_job
-from core.errors import QuartetError
-from core.jobs import Job, default_store
+from core.jobs import Job
 from core.registry import load_object
 
 ABOUT = """Which stream does a deployed model really use, and at which depth? Nothing is retrained: the model runs once
@@ -65,7 +64,7 @@ def build_model_tab(page: gr.Blocks, tabs: gr.Tabs) -> None:
     job_id.change(None, job_id, None, js=remember_job(SLUG), api_visibility="private")
 
     def poll(job: str, already: str, *costs: float | None) -> list[Any]:
-        return _progress(job, already, costs, results)
+        return progress(job, already, costs, results)
 
     gr.on(
         [timer.tick, job_id.change],
@@ -274,25 +273,6 @@ def _submit(request: ModelRequest) -> str:
 def _stop(job_id: str) -> None:
     if job_id:
         stop_job(SLUG, job_id)
-
-
-def _progress(job_id: str, already: str, costs: Sequence[float | None], results: _Results) -> list[Any]:
-    """Updates of status, timer and results; results are sent once for each job."""
-    nothing = [gr.skip() for _ in results.components]
-    if not job_id:
-        return ["", gr.Timer(active=False), "", *nothing]
-    try:
-        job = default_store().get(job_id)
-    except QuartetError as error:
-        return [note(str(error)), gr.Timer(active=False), "", *results.hidden()]
-    status = job_status(job)
-    if not job.over:
-        return [status, gr.Timer(active=True), "", *(results.hidden() if already else nothing)]
-    if job.status != "done":
-        return [status, gr.Timer(active=False), "", *results.hidden()]
-    if already == job.id:
-        return [status, gr.Timer(active=False), job.id, *nothing]
-    return [status, gr.Timer(active=False), job.id, *results.updates(job, costs)]
 
 
 def _cards_again(job_id: str, *costs: float | None) -> Any:

@@ -44,9 +44,8 @@ class Capture:
         """Write into a new or empty folder."""
         import pandas as pd
 
+        check_new(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise AttributionInputError(f"{folder.name} is not empty: name a new folder")
         columns = {f"{name}/{part}": codes for name, each in self.codes.items() for part, codes in _parts(each)}
         self.pinned.save(folder / PINNED_FOLDER)
         (folder / RECORD_FILE).write_text(json.dumps(asdict(self.record), indent=2) + "\n", "utf-8")
@@ -73,6 +72,12 @@ class Capture:
         for name, codes in self.codes.items():
             tables[name] = self.pinned.of(name).empty_counts().update(*codes)
         return LayerTables(tables)
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder that holds something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise AttributionInputError(f"{folder.name} is not empty: name a new folder")
 
 
 def merged(captures: Iterable[Capture]) -> tuple[LayerTables, PinnedDiscretisers]:

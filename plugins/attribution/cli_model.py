@@ -30,15 +30,16 @@ def capture_command(
     seed: Annotated[int, typer.Option(help="Of folds and clusters.")] = 0,
 ) -> None:
     """Run a model on data, pool its layers, and write codes with the discretisers that made them."""
-    from .capture_files import Capture
+    from .capture_files import Capture, check_new
     from .model_attribution import fit_questions, same_questions
     from .pinned import PinnedDiscretisers
     from .pipeline import PIDAttributionPipeline
 
+    check_new(to)  # before the model runs, not after
     known = None if pinned is None else PinnedDiscretisers.load(pinned)
     pipe = PIDAttributionPipeline.from_pretrained(model, device=device, revision=revision, options=split(options))
     wanted = parsed_layers(layers)
-    readouts = readouts or (known is not None and any(q.kind == "target" for q in known.questions))
+    readouts = readouts or (known is not None and known.has_readouts)
     read = pipe.read(data, layers=wanted, readouts=readouts, batch_size=batch_size, callback=advance)
     codes = {}
     if known is None:

@@ -90,15 +90,8 @@ class CLIPFamily(ProcessedFamily):
 
 
 @dataclass(frozen=True, eq=False)
-class ViltFamily(ProcessedFamily):
-    """One encoder over text and patches together, which answers questions.
-
-    Both sources come from the embeddings: pooled, they are a bag of words and the mean of linearly embedded patches.
-    The model shuffles patches, and with `max_image_length` above 0 leaves some out; which, follows torch's seed.
-    """
-
-    title: ClassVar[str] = "ViltForQuestionAnswering"
-    needs: ClassVar[tuple[str, ...]] = ("vilt.embeddings", "vilt.pooler", "classifier")
+class LabelledFamily(ProcessedFamily):
+    """A model with a list of labels of its own, of which the options are some."""
 
     @property
     def most_tokens(self) -> int:
@@ -114,6 +107,18 @@ class ViltFamily(ProcessedFamily):
     def classes(self) -> tuple[str, ...]:
         """The options, or all answers."""
         return tuple(self.config.id2label[i] for i in self.wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class ViltFamily(LabelledFamily):
+    """One encoder over text and patches together, which answers questions.
+
+    Both sources come from the embeddings: pooled, they are a bag of words and the mean of linearly embedded patches.
+    The model shuffles patches, and with `max_image_length` above 0 leaves some out; which, follows torch's seed.
+    """
+
+    title: ClassVar[str] = "ViltForQuestionAnswering"
+    needs: ClassVar[tuple[str, ...]] = ("vilt.embeddings", "vilt.pooler", "classifier")
 
     def sources(self) -> tuple[Tap, Tap]:
         """Embeddings of patches and of words."""
@@ -263,7 +268,7 @@ class BlipFamily(ProcessedFamily):
 
 
 @dataclass(frozen=True, eq=False)
-class TwoStreamFamily(ProcessedFamily):
+class TwoStreamFamily(LabelledFamily):
     """Our own small model: an encoder for each stream, then text positions that attend to the image."""
 
     title: ClassVar[str] = "TwoStreamForClassification"
@@ -274,21 +279,6 @@ class TwoStreamFamily(ProcessedFamily):
         "norm",
         "classifier",
     )
-
-    @property
-    def most_tokens(self) -> int:
-        """Rows of the table of positions."""
-        return self.config.max_position_embeddings
-
-    @cached_property
-    def wanted(self) -> list[int]:
-        """Which of the model's labels are allowed."""
-        return class_indices(self.options, self.config.id2label)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The options, or all labels."""
-        return tuple(self.config.id2label[i] for i in self.wanted)
 
     def sources(self) -> tuple[Tap, Tap]:
         """Both encoders' outputs: neither has seen the other stream."""

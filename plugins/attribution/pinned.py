@@ -67,6 +67,11 @@ class PinnedDiscretisers:
         """Of the two streams."""
         return self.discretisers[DECISION].names
 
+    @property
+    def has_readouts(self) -> bool:
+        """Whether a question is about what the model would decide at a layer."""
+        return any(question.kind == "target" for question in self.questions)
+
     def check_model(self, sources_fingerprint: str, model_fingerprint: str, wanted: Iterable[str]) -> None:
         """Refuse to read another model's features; `wanted` are the questions that will be counted."""
         if sources_fingerprint != self.sources_fingerprint:

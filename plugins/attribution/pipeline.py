@@ -311,8 +311,7 @@ class PIDAttributionPipeline(ModelHubMixin, library_name="quartet", tags=["parti
             raise AttributionInputError(
                 "no discretisers are pinned: call the pipeline on data first, or load one that was saved after a call"
             )
-        readouts = any(question.kind == "target" for question in self.pinned.questions)
-        read = self.read(dataset, layers=layers, readouts=readouts, callback=callback)
+        read = self.read(dataset, layers=layers, readouts=self.pinned.has_readouts, callback=callback)
         return count_read(read, self.pinned, layers)
 
     def explain_tables(

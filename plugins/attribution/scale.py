@@ -83,9 +83,8 @@ class ShardCounter:
         """Count the shard `row["shard"]` into `row["table"]`; how many examples were read and skipped."""
         from .model_attribution import count
 
-        readouts = any(question.kind == "target" for question in self.pinned.questions)
         read = self.pipeline.read(
-            row["shard"], layers=self.job.layers, readouts=readouts, batch_size=self.job.batch_size
+            row["shard"], layers=self.job.layers, readouts=self.pinned.has_readouts, batch_size=self.job.batch_size
         )
         tables = count(read, self.pinned, self.job.layers)
         table = Path(row["table"])

@@ -76,7 +76,6 @@ def test_counts_do_not_depend_on_how_the_rows_are_sharded(rows, pinned, cuts, tm
 
 
 def test_ray_counts_what_one_process_counts(rows, pinned, tmp_path) -> None:
-    pytest.importorskip("ray")
     shards = shard(tmp_path / "data", rows, [50])
     here = run_here(job(tmp_path / "here", pinned, batch_size=16), shards)
     there = run_on_ray(job(tmp_path / "there", pinned, batch_size=16), shards, workers=1)

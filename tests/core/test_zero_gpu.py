@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +177,6 @@ def test_what_a_visitor_has_to_know_of_the_platform_is_shown_to_them(
     assert job.error.startswith("You have exceeded your ZeroGPU quota. Sign in")
 
 
-@pytest.mark.skipif(find_spec("spaces") is None, reason="needs the package spaces, which the platform brings")
 def test_the_real_package_forks_streams_stops_and_refuses(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.core.zero_gpu_platform", str(tmp_path)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

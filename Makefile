@@ -76,17 +76,24 @@ clean:  ## remove .venv and everything that was generated
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# uv takes a tenth of pip's time. It does not read pip.conf, so torch, of which there are builds for every machine, is
+# pip's to choose; where uv cannot (a mirror that only pip.conf names), pip does it all.
+define install
+	@$(RUN) -m pip install --quiet 'uv>=0.8,<1' '$(shell grep ^torch requirements.txt)'
+	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet $(1:%=-r %) || $(RUN) -m pip install --quiet $(1:%=-r %)
+endef
+
 # A stamp file records that a requirements file is installed, so that a second run costs nothing.
 $(VENV)/.app: requirements.txt | $(RUN)
-	$(RUN) -m pip install --quiet -r requirements.txt
+	$(call install,requirements.txt)
 	@touch $@
 
 $(VENV)/.gpu: requirements-gpu.txt requirements.txt | $(RUN)
-	$(RUN) -m pip install --quiet -r requirements-gpu.txt
+	$(call install,requirements-gpu.txt)
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements-scale.txt requirements.txt | $(RUN)
-	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	$(call install,requirements-dev.txt)
 	@touch $@ $(VENV)/.app
 
 # A candidate has to run (a pyenv shim may not) and to be able to make an environment (Debian splits that off).

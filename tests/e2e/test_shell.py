@@ -21,6 +21,7 @@ SIZES: dict[str, ViewportSize] = {
     "phone": {"width": 390, "height": 844},
 }
 OPEN_WITHIN_SECONDS = 10.0
+AT_REST_MS = 300
 
 
 def open_tab(page: Page, app: RunningApp, slug: str, theme: str = "light") -> None:
@@ -33,6 +34,13 @@ def open_tab(page: Page, app: RunningApp, slug: str, theme: str = "light") -> No
 def wait_until_settled(page: Page) -> None:
     """Wait for the read-out in the header: then every load event has run, and nothing moves any more."""
     expect(page.locator("#runtime")).not_to_contain_text("checking", timeout=30_000)
+
+
+def open_section(page: Page, name: str) -> None:
+    """Open a folded section and wait until its fields are at rest: as they mount, they take their first values once
+    more, over what a script, which is faster than any person, has typed."""
+    page.get_by_role("button", name=name).click()
+    page.wait_for_timeout(AT_REST_MS)
 
 
 def tab(page: Page, slug: str) -> Locator:

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 from core.media import probe_video
 from tests.e2e.accessibility import findings
 from tests.e2e.conftest import RunningApp
-from tests.e2e.test_shell import SIZES, open_tab
+from tests.e2e.test_shell import SIZES, open_section, open_tab
 
 pytestmark = pytest.mark.e2e
 
@@ -80,7 +80,7 @@ def generate(page: Page) -> str:
 def test_the_example_is_one_click_away_and_ends_in_clips_and_figures(app: RunningApp, page: Page) -> None:
     open_tab(page, app, SLUG)
     if not os.environ.get("QUARTET_LONG"):  # all its steps take most of a minute
-        page.get_by_role("button", name="Seed, steps and size").click()
+        open_section(page, "Seed, steps and size")
         for label, value in (("Steps", "4"), ("Frames", "21")):
             page.get_by_label(f"number input for {label}").fill(value)
             page.get_by_label(f"number input for {label}").blur()

@@ -21,7 +21,7 @@ from core.registry import catalogue
 from tests.e2e.accessibility import findings
 from tests.e2e.browser import find_chromium
 from tests.e2e.conftest import RunningApp
-from tests.e2e.test_shell import SIZES, open_tab
+from tests.e2e.test_shell import SIZES, open_section, open_tab
 
 SLUG = "ui-action"
 pytestmark = [
@@ -176,7 +176,7 @@ def test_another_game_is_chosen_with_the_keyboard_and_played_step_by_step(
 def test_the_visitor_is_asked_and_refuses_allows_and_stops(app: RunningApp, page: Page, client: Client) -> None:
     open_page(page, app)
     choose_expert(page)
-    page.get_by_role("button", name="Seed, safety").click()
+    open_section(page, "Seed, safety")
     page.get_by_label("Before every action").check()
     job = begin(page)
     refuse, allow = page.get_by_role("button", name="Refuse"), page.get_by_role("button", name="Allow")
@@ -224,7 +224,7 @@ def test_a_model_behind_an_endpoint_is_asked_with_its_key_which_is_shown_nowhere
         page.locator("#ui-action-endpoint").get_by_label("Base URL").fill(address)
         page.locator("#ui-action-endpoint").get_by_label("The name by which").fill("stub")
         page.locator("#ui-action-endpoint input[type=password]").fill(key)
-        page.get_by_role("button", name="Seed, safety").click()
+        open_section(page, "Seed, safety")
         page.get_by_label("Steps at most").fill("2")
         job = begin(page)
         expect(page.locator("#ui-action-cards")).to_contain_text("Out of steps", timeout=WITHIN_MS)
@@ -237,7 +237,7 @@ def test_a_model_behind_an_endpoint_is_asked_with_its_key_which_is_shown_nowhere
 def test_a_trace_is_taken_away_and_replayed(app: RunningApp, page: Page, client: Client, finished: str) -> None:
     archive = Path(client.predict(finished, "trace.zip", api_name="/ui_action_file"))
     open_page(page, app)
-    page.get_by_role("button", name="Replay a trace").click()
+    open_section(page, "Replay a trace")
     said = page.locator("#ui-action-replayed")
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Add a trace, check and replay it").click()
@@ -248,7 +248,7 @@ def test_a_trace_is_taken_away_and_replayed(app: RunningApp, page: Page, client:
 
 def test_any_model_output_is_parsed_while_it_is_typed(app: RunningApp, page: Page) -> None:
     open_page(page, app)
-    page.get_by_role("button", name="Parse any model output").click()
+    open_section(page, "Parse any model output")
     text, said = page.locator("#ui-action-parse-text textarea"), page.locator("#ui-action-parsed")
     text.fill("Action: drag(start_box='(0,0)', end_box='(966,546)')")
     expect(said.locator("tbody")).to_contain_text("(960, 540)", timeout=10_000)
@@ -277,7 +277,7 @@ def test_the_page_is_accessible_and_fits_before_and_after_a_game(
     page = browser.new_context(viewport=SIZES[size]).new_page()
     open_page(page, app, theme)
     for name in ("Seed, safety", "Parse any model output", "Replay a trace"):
-        page.get_by_role("button", name=name).click()
+        open_section(page, name)
     page.get_by_label("OpenAI-compatible endpoint").check()
     expect(page.get_by_text("Family", exact=True)).to_be_visible(timeout=10_000)
     found = findings(page)

@@ -59,12 +59,11 @@ def read_costs(pairs: list[str] | None) -> dict[str, float] | None:
 
 
 def read_seeds(text: str) -> range:
+    from core.seeds import seed_range
+
     from .errors import AttributionInputError
 
-    first, separator, last = text.partition(":")
-    if not (separator and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-        raise AttributionInputError(f"seeds are {text!r}: write A:B with A < B, such as 0:3 for seeds 0, 1 and 2")
-    return range(int(first), int(last))
+    return seed_range(text, AttributionInputError)
 
 
 def check_folders(*paths: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,16 +101,18 @@ def compare(
         _check_files(json)
         from core.cost import cost_of
         from core.jsonfile import write_json
+        from core.seeds import seed_range
 
         from .compare import compare as run_compare
         from .compare import summarise, variants
+        from .errors import SparseVideoInputError
 
         started = time.time()
         cost_of(0.0, dollars_per_hour or 0.0)  # a price that cannot be is refused now
         chosen = variants(_split(methods), _numbers(densities))
         load = {"attention": backend, "device": device, "dtype": dtype}
         call = {"executor": executor, **_sampling(steps, frames, size, guidance)}
-        numbers = seed_range(seeds)
+        numbers = seed_range(seeds, SparseVideoInputError)
         pipeline = _load(checkpoint, **load)
         samples = []
         for sample in run_compare(pipeline, prompt, chosen, numbers, tell=_progress, **call):
@@ -300,16 +302,6 @@ def _size(text: str) -> tuple[int, int]:
     if not (separator and height.isdecimal() and width.isdecimal()):
         raise SparseVideoInputError(f"size is {text!r}: write height x width in pixels, such as 128x128")
     return int(height), int(width)
-
-
-def seed_range(text: str) -> Sequence[int]:
-    """A:B as the seeds A to B - 1."""
-    from .errors import SparseVideoInputError
-
-    first, separator, last = text.partition(":")
-    if not (separator and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-        raise SparseVideoInputError(f"seeds are {text!r}: write A:B with A < B, such as 0:3 for seeds 0, 1 and 2")
-    return range(int(first), int(last))
 
 
 def _progress(text: str) -> None:

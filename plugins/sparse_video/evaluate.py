@@ -7,6 +7,7 @@ motion that are held out. Attention is compared on the query, key and value of t
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -19,14 +20,16 @@ import typer
 
 from core.jsonfile import write_json
 from core.runs import collect_versions
+from core.seeds import seed_range
 
 from .checker import Verdict, check_clip, summarise
-from .cli import seed_range
 from .compare import METHODS, RECTIFY, Variant, attention_errors
+from .errors import SparseVideoInputError
 from .evaluate_passes import BLOCK_SIZES, evaluate_passes
 from .evaluate_passes import as_markdown as passes_as_markdown
 from .metrics import psnr, ssim
 from .scenes import Scene, describe, render, sample_scene
+from .train import TRAINING_SEEDS
 
 CHECKPOINT = "hub_cards/sparse-video-tiny"
 ATTENTION_DENSITIES = (0.25, 0.125)
@@ -52,7 +55,7 @@ def evaluate_command(
     chosen = ["dense", *(name.strip() for name in methods.split(",") if name.strip() not in ("", "dense"))]
     if unknown := [name for name in chosen[1:] if name not in METHODS]:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(METHODS)}.", param_hint="--methods")
-    numbers = seed_range(seeds)
+    numbers = seed_range(seeds, SparseVideoInputError, trained=range(TRAINING_SEEDS, sys.maxsize))
     pipeline = SparseVideoPipeline.from_pretrained(checkpoint)
     report: dict[str, Any] = {
         "checkpoint": checkpoint,

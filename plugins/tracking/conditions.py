@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from core.seeds import seed_range
+
 from .errors import TrackingError
 from .modalities import MODALITIES
 from .scenes import EVALUATION_SEEDS
@@ -14,7 +16,6 @@ PLAIN = ("day", "plain")  # a scene without any of them
 MIXED = ("day", "occlusion", "twins", "crossover")
 SUITES = {"mixed": MIXED}
 TRAINING_SEEDS = range(10_000_000, EVALUATION_SEEDS)  # what the stages of `train` draw their scenes from
-MOST_SEEDS = 100_000
 
 
 def scene_options(condition: str) -> dict[str, Any]:
@@ -42,23 +43,8 @@ def conditions_of(name: str) -> tuple[str, ...]:
 
 
 def held_out_seeds(text: str) -> range:
-    """A:B as the seeds A to B - 1.
-
-    Raises:
-        TrackingError: for another form, for too many, and for seeds that training may have drawn.
-    """
-    first, separator, last = text.strip().partition(":")
-    if not (separator and _is_number(first) and _is_number(last) and int(first) < int(last)):
-        raise TrackingError(f"seeds are {text!r}: write A:B with A < B, such as 0:20 for the seeds 0 to 19")
-    seeds = range(int(first), int(last))
-    if len(seeds) > MOST_SEEDS:
-        raise TrackingError(f"seeds {text} are {len(seeds):,}: give at most {MOST_SEEDS:,}")
-    if seeds.start < TRAINING_SEEDS.stop and TRAINING_SEEDS.start < seeds.stop:
-        raise TrackingError(
-            f"seeds {text} overlap those of training ({TRAINING_SEEDS.start} to {TRAINING_SEEDS.stop - 1}), on which "
-            f"nothing can be judged: use seeds below, such as 0:20, or from {EVALUATION_SEEDS} on"
-        )
-    return seeds
+    """A:B as the seeds A to B - 1; TrackingError for what `seed_range` refuses, training's seeds among it."""
+    return seed_range(text, TrackingError, trained=TRAINING_SEEDS)
 
 
 def sensors_of(text: str) -> tuple[str, ...]:
@@ -77,7 +63,3 @@ def checked_sensors(names: Sequence[str]) -> tuple[str, ...]:
         wrong = f"unknown modality {unknown[0]!r}" if unknown else f"modalities are {', '.join(names) or 'none'}"
         raise TrackingError(f"{wrong}: name one or more of {', '.join(MODALITIES)}, each once")
     return tuple(name for name in MODALITIES if name in names)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 18

@@ -7,6 +7,7 @@ what counts is whether the sentence means the same, whether the action hits, and
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import typer
 
 from core.jsonfile import write_json
 from core.runs import collect_versions
+from core.seeds import seed_range
 
 from .actions import PLATFORMS, Action, Platform
 from .agent import Agent
@@ -276,14 +278,8 @@ def evaluate_command(
 
 
 def held_out_seeds(text: str) -> range:
-    """A:B as a range. Raises UIActionInputError for another form, and for seeds that training may have played."""
-    first, separator, last = text.strip().partition(":")
-    numbers = first.isascii() and last.isascii() and first.isdecimal() and last.isdecimal()
-    if not (separator and numbers and len(text) < 20 and int(first) < int(last) <= int(first) + MOST_SEEDS):
-        raise UIActionInputError(f"seeds are {text[:40]!r}: write A:B with A < B, at most {MOST_SEEDS}, such as 0:20")
-    if int(last) > TRAINING_SEEDS:
-        raise UIActionInputError(f"seeds {text}: those from {TRAINING_SEEDS} on are for training; give seeds below")
-    return range(int(first), int(last))
+    """A:B as a range; UIActionInputError for what `seed_range` refuses, seeds that training may play among it."""
+    return seed_range(text, UIActionInputError, trained=range(TRAINING_SEEDS, sys.maxsize), most=MOST_SEEDS)
 
 
 def as_markdown(report: dict[str, Any]) -> str:

@@ -36,21 +36,9 @@ class TestNames:
 
 
 class TestSeeds:
-    @pytest.mark.parametrize(
-        ("text", "seeds"),
-        [("0:20", range(20)), (" 7:8 ", range(7, 8)), (f"{EVALUATION_SEEDS}:100000002", range(10**8, 10**8 + 2))],
-    )
-    def test_a_range_is_half_open(self, text, seeds):
-        assert held_out_seeds(text) == seeds
-
-    @pytest.mark.parametrize("text", ["", "5", "5:5", "7:3", "-1:3", "a:b", "0:1:2", "0:²", ":", "0:" + 30 * "9"])
-    def test_another_form_is_refused(self, text):
-        with pytest.raises(TrackingError, match="write A:B"):
-            held_out_seeds(text)
-
-    def test_too_many_are_refused(self):
-        with pytest.raises(TrackingError, match="at most 100,000"):
-            held_out_seeds("0:5000000")
+    def test_those_before_and_after_the_ones_of_training_can_be_judged_on(self):
+        assert held_out_seeds("0:20") == range(20)
+        assert held_out_seeds(f"{EVALUATION_SEEDS}:100000002") == range(10**8, 10**8 + 2)
 
     @pytest.mark.parametrize(
         "text", ["10000000:10000001", "9999999:10000001", "99999999:100000001", "30000000:30000009"]

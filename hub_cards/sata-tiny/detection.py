@@ -12,6 +12,9 @@ from .boxes import giou_loss, suppress_repeats
 from .configuration_sata import SataConfig
 from .neck import GROUPS
 
+HEAD_WIDTH = 64
+CELLS = 5  # that answer for a box
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -22,29 +25,37 @@ class Detections:
 
 
 class DetectionHead(nn.Module):
-    """Centres and boxes at the finest scale (arXiv 1904.07850): heat map logits [B, 1, h, w], sides [B, 4, h, w].
+    """Centres and boxes (arXiv 1904.07850) at half the frame's size: heat map logits [B, 1, h, w], sides [B, 4, h, w].
 
-    The sides are the distances from the cell's middle to the left, upper, right and lower edge, in units of the image's
+    `forward(finest [B, d, h / 2, w / 2], detail [B, c, h, w])`: the fused map says what is there, the stems' detail
+    where one object ends and the next begins; at the fused map's own scale two objects that touch have one middle. The
+    sides are the distances from the cell's middle to the left, upper, right and lower edge, in units of the image's
     sides.
     """
 
-    def __init__(self, config: SataConfig) -> None:
+    def __init__(self, config: SataConfig, detail_width: int) -> None:
         super().__init__()
-        width = config.hidden_size
         self.config = config
-        self.shared = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(GROUPS, width), nn.GELU())
-        self.heat = nn.Conv2d(width, 1, 1)
-        self.sides = nn.Conv2d(width, 4, 1)
+        self.context = nn.Conv2d(config.hidden_size, HEAD_WIDTH, 3, padding=1)
+        self.detail = nn.Conv2d(detail_width, HEAD_WIDTH, 3, padding=1, bias=False)
+        self.joined = nn.Sequential(nn.GroupNorm(GROUPS, HEAD_WIDTH), nn.GELU())
+        self.around = nn.Sequential(
+            nn.Conv2d(HEAD_WIDTH, HEAD_WIDTH, 3, padding=2, dilation=2), nn.GroupNorm(GROUPS, HEAD_WIDTH), nn.GELU()
+        )
+        self.middle = nn.Conv2d(HEAD_WIDTH, 1, 1)
+        self.edges = nn.Conv2d(HEAD_WIDTH, 4, 1)
 
-    def forward(self, finest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        shared = self.shared(finest)
-        return self.heat(shared), self.sides(shared).exp()
+    def forward(self, finest: torch.Tensor, detail: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        context = functional.interpolate(self.context(finest), detail.shape[2:], mode="bilinear", align_corners=False)
+        joined = self.joined(context + self.detail(detail))
+        cells = joined + self.around(joined)
+        return self.middle(cells), self.edges(cells).exp()
 
     def read(self, heat: torch.Tensor, sides: torch.Tensor, most: int = 50) -> list[Detections]:
-        """Detections above `config.keep_threshold`, at most `most` a frame, repeats suppressed."""
+        """Detections above `config.keep_threshold`, at most `most` a frame, repeats suppressed, each with its margin."""
         chance = heat.sigmoid()
         peaks = chance * (functional.max_pool2d(chance, 3, 1, 1) == chance)
-        boxes = cell_boxes(sides)
+        boxes = cell_boxes(sides * (1 + self.config.box_margin))
         found = []
         for scores, own in zip(peaks.flatten(1), boxes.flatten(2).transpose(1, 2), strict=True):
             best = scores.topk(min(most, len(scores)))
@@ -63,7 +74,8 @@ def cell_boxes(sides: torch.Tensor) -> torch.Tensor:
 
 
 def heat_target(boxes: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The heat map [h, w] of a frame's boxes [n, 4], and the cell of each: a bump of a sixth of the box around it."""
+    """The heat map [h, w] of a frame's boxes [n, 4], a bump of a sixth of the box around each middle; and int64 [n, 5],
+    the cells that answer for each box: the one of its middle and the four beside it."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     column = (centre[:, 0] * width).long().clamp(0, width - 1)
     row = (centre[:, 1] * height).long().clamp(0, height - 1)
@@ -75,7 +87,10 @@ def heat_target(boxes: torch.Tensor, height: int, width: int) -> tuple[torch.Ten
         * torch.exp(-0.5 * (y / spread[:, 1:]).square())[:, :, None]
     )
     heat = bump.amax(0) if len(boxes) else boxes.new_zeros(height, width)
-    return heat, row * width + column
+    beside = torch.tensor([[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0]], device=boxes.device)
+    rows = (row[:, None] + beside[:, 0]).clamp(0, height - 1)
+    columns = (column[:, None] + beside[:, 1]).clamp(0, width - 1)
+    return heat, rows * width + columns
 
 
 def focal_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -96,8 +111,8 @@ def detection_loss(
     targets = [heat_target(boxes, height, width) for boxes in truth]
     heat_loss = focal_loss(heat[:, 0], torch.stack([target for target, _ in targets]))
     boxes = cell_boxes(sides).flatten(2).transpose(1, 2)
-    guess = torch.cat([own[cells] for own, (_, cells) in zip(boxes, targets, strict=True)])
-    true = torch.cat(truth)
+    guess = torch.cat([own[cells.flatten()] for own, (_, cells) in zip(boxes, targets, strict=True)])
+    true = torch.cat(truth).repeat_interleave(CELLS, 0)
     if not len(true):
         return heat_loss, sides.sum() * 0
     return heat_loss, 5 * (guess - true).abs().mean() + 2 * giou_loss(guess, true).mean()

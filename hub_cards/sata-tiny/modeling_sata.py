@@ -37,11 +37,13 @@ class Features:
     Attributes:
         fused: F^A, [B, d, H/4, W/4] ... [B, d, H/32, W/32].
         fine: [B, 32, H/2, W/2], what masks are drawn on.
+        stems: [B, 32, H/2, W/2], the two streams' own detail, the first's and then the other's.
         routing: what the experts did.
     """
 
     fused: list[torch.Tensor]
     fine: torch.Tensor
+    stems: torch.Tensor
     routing: Routing
 
 
@@ -60,7 +62,7 @@ class Embedded:
 
 @dataclass
 class SataOutput(ModelOutput):
-    """What `SataModel.forward` makes of B frames; h and w are a quarter of theirs.
+    """What `SataModel.forward` makes of B frames; h and w are half of theirs.
 
     Attributes:
         logits: [B, 1, h, w], how likely the middle of an instance is in each cell.
@@ -100,8 +102,8 @@ class SataPreTrainedModel(PreTrainedModel):
         elif isinstance(module, DynamicHeadBlock):
             fill(module.task[2], 0.0)
         elif isinstance(module, DetectionHead):
-            fill(module.heat, -4.0, "bias")
-            fill(module.sides, -2.0, "bias")
+            fill(module.middle, -4.0, "bias")
+            fill(module.edges, -2.0, "bias")
         elif isinstance(module, PromptEncoder):
             init.normal_(module.frequencies)
             init.normal_(module.kinds.weight, std=0.5)
@@ -143,7 +145,7 @@ class SataModel(SataPreTrainedModel):
         self.stem = nn.Conv2d(3, STEM_WIDTH, 5, stride=2, padding=2)
         self.sharpen = nn.Conv2d(STEM_WIDTH, MASK_WIDTH, 3, padding=1)
         self.blur = nn.Conv2d(config.hidden_size, MASK_WIDTH, 1)
-        self.detection = DetectionHead(config)
+        self.detection = DetectionHead(config, 2 * STEM_WIDTH)
         self.decoder = MaskDecoder(config)
         self.candidates = CandidateEmbedder(config)
         self.tracklets = TrackletEmbedder(config)
@@ -170,7 +172,7 @@ class SataModel(SataPreTrainedModel):
     ) -> SataOutput:
         """Detection maps and features of what `SataImageProcessor` makes of frames; videos go through a session."""
         features = self.features(pixel_values, auxiliary_values, modality_ids, first_modality_ids)
-        logits, sides = self.detection(features.fused[0])
+        logits, sides = self.detection(features.fused[0], features.stems)
         return SataOutput(logits, sides, tuple(features.fused), features.fine)
 
     def features(
@@ -209,13 +211,14 @@ class SataModel(SataPreTrainedModel):
         precision = self.encoder.mask_token.dtype
         maps = self.encoder(rgb.to(precision), other.to(precision), routing)
         fused = self.neck([unified.to(self.stem.weight.dtype) for unified in maps])
-        stem = functional.gelu(self.stem(rgb)) + functional.gelu(self.stem(other) if paired else self.stem(rgb))
+        stem = functional.gelu(self.stem(rgb))
+        second = functional.gelu(self.stem(other)) if paired else stem
         up = functional.interpolate(self.blur(fused[0]), stem.shape[2:], mode="bilinear", align_corners=False)
-        return Features(fused, self.sharpen(stem) + up, routing)
+        return Features(fused, self.sharpen(stem + second) + up, torch.cat([stem, second], 1), routing)
 
     def detect(self, features: Features) -> list[Detections]:
         """What is in each frame (the prior of MOT and MOTS)."""
-        return self.detection.read(*self.detection(features.fused[0]))
+        return self.detection.read(*self.detection(features.fused[0], features.stems))
 
     def decode(self, features: Features, prompts: Prompts) -> Decoded:
         """Candidate masks of what is prompted for (the prior of SOT and VOS)."""

@@ -74,16 +74,27 @@ def visible_scene(seed: int, frames: int, size: tuple[int, int], **fixed: Any) -
         seed += NEXT_DRAW
 
 
-def clip_batch(seed: int, count: int, frames: int, size: tuple[int, int], twins: float | None = None) -> ClipBatch:
+def clip_batch(
+    seed: int,
+    count: int,
+    frames: int,
+    size: tuple[int, int],
+    twins: float | None = None,
+    stride: int | None = None,
+) -> ClipBatch:
     """`count` clips, each of a seed of its own from `seed` on.
 
     Args:
         twins: the share of clips whose objects look alike; None leaves it to `random_scene`.
+        stride: each clip's is drawn from 1 to this; None leaves it to `random_scene`. Paths cross in the middle of a
+            clip, so that far strides show twins both apart and together, and near ones only together.
     """
     rng = np.random.default_rng(seed)
     streams, owners, masks = [], [], []
     for index in range(count):
-        fixed = {} if twins is None else {"twins": bool(rng.random() < twins)}
+        fixed: dict[str, Any] = {} if twins is None else {"twins": bool(rng.random() < twins)}
+        if stride is not None:
+            fixed["stride"] = int(rng.integers(1, stride + 1))
         scene, seen = visible_scene(seed + index, frames, size, **fixed)
         streams.append(sensors(scene, rng))
         owners += [index] * len(seen)

@@ -37,7 +37,7 @@ def rollout_losses(
     """
     config = model.config
     features = model.encode(batch.rgb, batch.other, batch.modality, first=batch.first)
-    heat, sides = model.detection(features.fused[0])
+    heat, sides = model.detection(features.fused[0], features.stems)
     losses: dict[str, list[torch.Tensor]] = {}
     for name, value in zip(("heat", "box"), detection_loss(heat, sides, frame_boxes(batch)), strict=True):
         losses[name] = [value]
@@ -79,6 +79,34 @@ def rollout_losses(
         "complementary": config.complementary_weight,
     }
     return means | {"total": sum((weights[name] * value for name, value in means.items()), start=heat.sum() * 0)}
+
+
+def crowd_losses(
+    model: SataModel, batch: ClipBatch, generator: torch.Generator, *, head_only: bool = False
+) -> dict[str, torch.Tensor]:
+    """The losses of two frames of each clip, by name, and `total`: detection in both, and who of the second is who of
+    the first. With `head_only` detection alone, and nothing but its head learns."""
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
+        features = model.encode(batch.rgb, batch.other, batch.modality, first=batch.first)
+    heat, box = detection_loss(*model.detection(features.fused[0], features.stems), frame_boxes(batch))
+    losses = {"crowd_heat": heat, "crowd_box": box, "total": WEIGHTS["heat"] * heat + WEIGHTS["box"] * box}
+    first, second = batch.visible[:, 0], batch.visible[:, 1]
+    if head_only or not (first.any() and second.any()):
+        return losses
+    before, now = (
+        model.embed(
+            features,
+            jittered(batch.boxes[:, frame], JITTER, generator),
+            batch.masks[:, frame],
+            batch.clip * batch.frames + frame,
+        )
+        for frame in range(2)
+    )
+    association = matching_loss(model, batch, now, recalled(model, [before], [first]), second, first)
+    return losses | {
+        "crowd_association": association,
+        "total": losses["total"] + WEIGHTS["association"] * association,
+    }
 
 
 def frame_boxes(batch: ClipBatch) -> list[torch.Tensor]:

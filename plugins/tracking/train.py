@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
 
@@ -27,7 +28,7 @@ from .configuration_sata import SataConfig
 from .modeling_sata import SataModel
 from .pipeline_sata import SataPipeline
 from .processing_sata import SataProcessor
-from .rollout import rollout_losses
+from .rollout import crowd_losses, rollout_losses
 
 DEFAULT_FOLDER = Path(".cache/sata-tiny")
 PROCESS_SEEDS = 1_000_000  # apart; a stage has ten million
@@ -37,6 +38,8 @@ SAVE_SECONDS = 120
 LOG_STEPS = 25
 SHARD = "9MB"
 DECAY = 0.05
+AVERAGED = 0.995  # what a step leaves of the running mean of the weights, which is what is published
+CROWD_STRIDE = 24  # of 30 frames: a clip's two ends may be as far apart as a scene's
 LEAST_SIDE = 16  # of what Muon sees as a matrix; routers and tables of a few rows are narrower
 
 
@@ -46,7 +49,9 @@ class Stage:
 
     Attributes:
         own_boxes: as of `rollout_losses`, reached linearly over the stage.
-        twins: as of `clip_batch`.
+        twins, stride: as of `clip_batch`.
+        crowds: so many further clips a step, of two frames up to `CROWD_STRIDE` apart, for detection and association;
+            where there are no other clips, nothing but the detection head learns.
         rates: first and last learning rate.
     """
 
@@ -59,13 +64,17 @@ class Stage:
     rates: tuple[float, float]
     own_boxes: float = 0.0
     twins: float | None = None
+    stride: int | None = None
+    crowds: int = 0
 
 
 STAGES = (
     Stage("detection", 0.3, False, 4, 2, 96, (1.5e-3, 1e-3)),
-    Stage("mixture", 0.35, True, 4, 3, 96, (1e-3, 6e-4), own_boxes=0.3),
-    Stage("roll-out", 0.35, True, 2, 4, SIDE, (6e-4, 3e-5), own_boxes=0.8, twins=0.6),
+    Stage("mixture", 0.3, True, 4, 3, 96, (1e-3, 6e-4), own_boxes=0.3),
+    Stage("roll-out", 0.4, True, 2, 4, SIDE, (6e-4, 3e-5), own_boxes=0.8, twins=0.6, stride=6, crowds=4),
 )
+TRAINED_ON = replace(STAGES[-1], rates=(3e-4, 3e-5))  # what a checkpoint is trained on with
+HEAD = Stage("head", 1.0, True, 0, 0, SIDE, (2e-3, 5e-4), twins=0.6, crowds=4)
 
 
 def tiny_config() -> SataConfig:
@@ -87,8 +96,10 @@ def tiny_config() -> SataConfig:
         num_attention_heads=4,
         num_dynamic_head_blocks=1,
         use_relative_coords=True,
-        mask_affinity_threshold=0.5,  # these two from `evaluate` on the seeds 1000:1004
-        match_threshold=0.6,
+        mask_affinity_threshold=0.5,  # these four from `evaluate` on the seeds 1000:1005
+        match_threshold=0.65,
+        motion_weight=0.45,
+        box_margin=0.12,
     )
 
 
@@ -98,14 +109,24 @@ class Clips(IterableDataset):
     def __init__(self, stage: Stage, seed: int) -> None:
         self.stage, self.seed = stage, seed
 
-    def __iter__(self) -> Iterator[ClipBatch]:
+    def __iter__(self) -> Iterator[tuple[ClipBatch | None, ClipBatch | None]]:
+        """Clips to track through, and pairs of frames."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        seed = self.seed + worker * self.stage.clips
+        stage, size = self.stage, (self.stage.side, self.stage.side)
+        count = stage.clips + stage.crowds
+        seed = self.seed + worker * count
         while True:
-            side = (self.stage.side, self.stage.side)
-            yield clip_batch(seed, self.stage.clips, self.stage.frames, side, self.stage.twins)
-            seed += workers * self.stage.clips
+            clips = (
+                clip_batch(seed, stage.clips, stage.frames, size, stage.twins, stage.stride) if stage.clips else None
+            )
+            crowds = (
+                clip_batch(seed + stage.clips, stage.crowds, 2, size, stage.twins, CROWD_STRIDE)
+                if stage.crowds
+                else None
+            )
+            yield clips, crowds
+            seed += workers * count
 
 
 def optimisers(model: SataModel) -> list[torch.optim.Optimizer]:
@@ -131,16 +152,32 @@ class Trainer:
         # Not wrapped for several processes: losses call the model's parts, and a wrapper would only see `forward`.
         self.model = model.to(accelerator.device)
         self.optimisers = [accelerator.prepare(each) for each in optimisers(self.model)]
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))
         self.generator = torch.Generator().manual_seed(accelerator.process_index)
         self.step, self.clips, self.seconds = 0, 0, 0.0
 
-    def train_step(self, batch: ClipBatch, rate: float, own_boxes: float) -> dict[str, float]:
+    def train_step(
+        self, batch: ClipBatch | None, rate: float, own_boxes: float, crowds: ClipBatch | None = None
+    ) -> dict[str, float]:
         """One step; the losses by name. L_CM takes part in every second step, for its second pass."""
         began = time.perf_counter()
-        complementary = self.model.config.use_experts and self.step % 2 == 0
-        batch = batch.to(self.accelerator.device)
-        losses = rollout_losses(self.model, batch, self.generator, own_boxes=own_boxes, complementary=complementary)
-        self.accelerator.backward(losses["total"])
+        losses: dict[str, torch.Tensor] = {}
+        if batch is not None:
+            complementary = self.model.config.use_experts and self.step % 2 == 0
+            losses |= rollout_losses(
+                self.model,
+                batch.to(self.accelerator.device),
+                self.generator,
+                own_boxes=own_boxes,
+                complementary=complementary,
+            )
+            self.accelerator.backward(losses["total"])
+        if crowds is not None:
+            found = crowd_losses(
+                self.model, crowds.to(self.accelerator.device), self.generator, head_only=batch is None
+            )
+            self.accelerator.backward(found["total"])
+            losses |= found | {"total": found["total"] + losses.get("total", 0)}
         self.share_gradients()
         self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
@@ -148,8 +185,11 @@ class Trainer:
                 group["lr"] = rate
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.model)
         self.step += 1
-        self.clips += len(batch.rgb) // batch.frames * self.accelerator.num_processes
+        self.clips += sum(len(each.rgb) // each.frames for each in (batch, crowds) if each is not None) * (
+            self.accelerator.num_processes
+        )
         self.seconds += time.perf_counter() - began
         return {name: float(value.detach()) for name, value in losses.items()}
 
@@ -176,6 +216,7 @@ class Trainer:
             return
         state = {
             "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
             "optimisers": [each.state_dict() for each in self.optimisers],
             "generator": self.generator.get_state(),
             "counts": {"step": self.step, "clips": self.clips, "seconds": self.seconds},
@@ -184,8 +225,9 @@ class Trainer:
 
     def load(self, file: Path) -> dict[str, Any]:
         """Go on from a saved state; returns it."""
-        state = torch.load(file, map_location=self.accelerator.device, weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)  # loading moves each part to where it belongs
         self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.generator.set_state(state["generator"].cpu())
@@ -213,7 +255,8 @@ def train_stage(
     while (done := trainer.agreed((time.monotonic() - began) / seconds)) < 1:
         first, last = stage.rates
         rate = (first + (last - first) * done) * min(1.0, 0.05 + done / 0.02)
-        for name, value in trainer.train_step(next(batches), rate, stage.own_boxes * done).items():
+        clips, crowds = next(batches)
+        for name, value in trainer.train_step(clips, rate, stage.own_boxes * done, crowds).items():
             sums.setdefault(name, []).append(value)
         if trainer.step % LOG_STEPS == 0 and trainer.accelerator.is_main_process:
             means = {name: round(sum(values) / len(values), 4) for name, values in sums.items()}
@@ -236,15 +279,18 @@ def train_command(
     times: Annotated[int, typer.Option(min=1, help="So many times the clips of a step, for a GPU.")] = 1,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave a GPU alone.")] = False,
     start: Annotated[
-        Path | None, typer.Option(help="Begin from this checkpoint: train it on, with more of the last part.")
+        Path | None, typer.Option("--from", help="Begin from this checkpoint: train it on, with more of the last part.")
     ] = None,
+    head_minutes: Annotated[
+        float, typer.Option(min=0, help="First so long with the detection head alone, if --from has none.")
+    ] = 0,
     seed: int = 0,
 ) -> None:
     """Train the small model on generated scenes; run it again to go on."""
     if minutes <= 0:
         raise typer.BadParameter(f"{minutes} is not above 0: give minutes of wall time.", param_hint="--minutes")
     if start is not None and not (start / "config.json").exists():
-        raise typer.BadParameter(f"{start} is no checkpoint: give a folder with config.json.", param_hint="--start")
+        raise typer.BadParameter(f"{start} is no checkpoint: give a folder with config.json.", param_hint="--from")
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -255,23 +301,29 @@ def train_command(
     done = 0 if start is None else len(STAGES)
     if state_file.exists():
         done = trainer.load(state_file)["stages_done"]
+    first_seed = 0 if start is None else STARTED_SEEDS
+    first_seed += trainer.accelerator.process_index * PROCESS_SEEDS
+
+    def run(index: int, stage: Stage, length: float) -> None:
+        train_stage(
+            trainer,
+            replace(stage, clips=times * stage.clips, crowds=times * stage.crowds),
+            workers=workers,
+            seconds=60 * length,
+            seed=(index + 1) * 10_000_000 + first_seed + trainer.clips,
+            log=log.of(stage.name),
+            save=lambda: trainer.save(state_file, stages_done=index),
+        )
+
+    if head_minutes and trainer.step == 0:
+        run(done, HEAD, head_minutes)
     rest = list(enumerate(STAGES))[min(done, len(STAGES) - 1) :]  # all done: more of the last
     shares = sum(stage.share for _, stage in rest)
     for index, stage in rest:
-        train_stage(
-            trainer,
-            replace(stage, clips=times * stage.clips),
-            workers=workers,
-            seconds=60 * minutes * stage.share / shares,
-            seed=(index + 1) * 10_000_000
-            + (0 if start is None else STARTED_SEEDS)
-            + trainer.clips
-            + trainer.accelerator.process_index * PROCESS_SEEDS,
-            log=log.of(stage.name),
-            save=lambda index=index: trainer.save(state_file, stages_done=index),
-        )
+        run(index, stage if start is None else TRAINED_ON, minutes * stage.share / shares)
         trainer.save(state_file, stages_done=index + 1)
     if trainer.accelerator.is_main_process:
+        trainer.model.load_state_dict(trainer.average.module.state_dict())
         save_checkpoint(out / "checkpoint", trainer.model)
         typer.echo(f"wrote {out / 'checkpoint'}")
 

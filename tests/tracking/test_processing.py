@@ -98,8 +98,8 @@ class TestProcessor:
         with torch.no_grad():
             output = model(**inputs)
         height, width = inputs["pixel_values"].shape[2:]
-        assert output.logits.shape == (1, 1, height // 4, width // 4)
-        assert output.sides.shape == (1, 4, height // 4, width // 4)
+        assert output.logits.shape == (1, 1, height // 2, width // 2)
+        assert output.sides.shape == (1, 4, height // 2, width // 2)
         assert len(output.feature_maps) == 4
 
     @pytest.mark.parametrize("settings", [{"modalities": ["rgb", "thermal"]}, {"size_divisor": 7}])

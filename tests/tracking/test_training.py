@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from plugins.tracking.modeling_sata import SataModel
 from plugins.tracking.pipeline_sata import SataPipeline
 from plugins.tracking.rollout import jittered, rollout_losses, sampled_points
 from plugins.tracking.scenes import random_scene
-from plugins.tracking.train import STAGES, Clips, Trainer
+from plugins.tracking.train import AVERAGED, CROWD_STRIDE, HEAD, STAGES, TRAINED_ON, Clips, Trainer
 from tests.tracking.tiny import tiny_model
 from tests.tracking.two_processes import SMALL
 
@@ -40,11 +41,24 @@ def batch():
 
 class TestBatches:
     def test_two_makers_of_clips_share_the_seeds_without_overlap(self):
-        loader = DataLoader(Clips(STAGES[0], 40), batch_size=None, num_workers=2)
-        found = [batch.rgb for batch, _ in zip(loader, range(4), strict=False)]
-        count, size = STAGES[0].clips, (STAGES[0].side, STAGES[0].side)
-        alone = [clip_batch(40 + step * count, count, STAGES[0].frames, size).rgb for step in range(4)]
-        assert all(torch.equal(one, two) for one, two in zip(found, alone, strict=True))
+        stage = replace(STAGES[-1], side=SIDE, clips=1, crowds=2)
+        loader = DataLoader(Clips(stage, 40), batch_size=None, num_workers=2)
+        size, twins = (SIDE, SIDE), stage.twins
+        for step, (batch, crowds) in zip(range(4), loader, strict=False):
+            alone = clip_batch(40 + 3 * step, 1, stage.frames, size, twins, stage.stride)
+            beside = clip_batch(41 + 3 * step, 2, 2, size, twins, CROWD_STRIDE)
+            assert torch.equal(batch.rgb, alone.rgb)
+            assert torch.equal(crowds.rgb, beside.rgb)
+
+    def test_a_stage_may_have_one_of_the_two_alone(self):
+        batch, crowds = next(iter(Clips(replace(HEAD, side=SIDE, crowds=1), 40)))
+        assert batch is None
+        assert crowds is not None
+        assert len(crowds.rgb) == 2
+        batch, crowds = next(iter(Clips(replace(STAGES[0], side=SIDE, clips=1), 40)))
+        assert crowds is None
+        assert batch is not None
+        assert len(batch.rgb) == STAGES[0].frames
 
     def test_shapes_and_values(self, batch):
         objects = len(batch.clip)
@@ -108,18 +122,25 @@ class TestLosses:
 
     def test_a_detection_that_is_right_costs_almost_nothing(self):
         boxes = torch.tensor([[0.1, 0.2, 0.5, 0.6], [0.6, 0.5, 0.9, 0.95]])
-        heat, cells = heat_target(boxes, 16, 16)
-        assert (heat.flatten()[cells] == 1).all()
+        heat, answering = heat_target(boxes, 16, 16)
+        assert (heat.flatten()[answering[:, 0]] == 1).all()
         assert heat.max() == 1
+        cells = answering.flatten()
+        boxes = boxes.repeat_interleave(5, 0)
         middle = torch.stack([(cells % 16 + 0.5) / 16, (cells // 16 + 0.5) / 16], 1)
         sides = torch.ones(1, 4, 16, 16)
         distances = torch.cat([middle - boxes[:, :2], boxes[:, 2:] - middle], 1)
         sides.flatten(2)[0][:, cells] = distances.T
         torch.testing.assert_close(cell_boxes(sides).flatten(2)[0][:, cells].T, boxes)
-        right = detection_loss(torch.where(heat == 1, 9.0, -9.0)[None, None], sides, [boxes])
-        wrong = detection_loss(torch.where(heat == 1, -9.0, -9.0)[None, None], 2 * sides, [boxes])
+        right = detection_loss(torch.where(heat == 1, 9.0, -9.0)[None, None], sides, [boxes[::5]])
+        wrong = detection_loss(torch.where(heat == 1, -9.0, -9.0)[None, None], 2 * sides, [boxes[::5]])
         assert right[0] < 0.01 < 5 < wrong[0]
         assert right[1] < 1e-4 < wrong[1]
+
+    def test_the_middle_of_a_box_and_the_cells_beside_it_answer_for_it(self):
+        _, cells = heat_target(torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.0, 0.0, 0.1, 0.1]]), 8, 8)
+        assert cells[0].tolist() == [27, 26, 28, 19, 35]
+        assert cells[1].tolist() == [0, 0, 1, 0, 8]  # at the corner, those that there are
 
     def test_a_frame_without_objects_teaches_that(self):
         heat, box = detection_loss(torch.zeros(1, 1, 8, 8), torch.ones(1, 4, 8, 8), [torch.zeros(0, 4)])
@@ -155,6 +176,26 @@ class TestTrainer:
             assert any(name.startswith(part) for name in learned), part
         assert "dustbin" in learned
 
+    def test_crowds_alone_teach_the_detection_head_alone(self, batch):
+        trainer = Trainer(tiny_model().train(), Accelerator(cpu=True))
+        before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        found = trainer.train_step(None, 1e-3, 0.0, crowds=batch)
+        assert set(found) == {"crowd_heat", "crowd_box", "total"}
+        changed = {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])}
+        assert changed
+        assert all(name.startswith("detection.") for name in changed)
+
+    def test_beside_clips_they_teach_the_encoder_too(self, batch):
+        steps = []
+        for crowds in (None, batch):
+            trainer = Trainer(tiny_model().train(), Accelerator(cpu=True))
+            found = trainer.train_step(batch, 1e-3, 0.0, crowds=crowds)
+            assert ("crowd_association" in found) == (crowds is not None)
+            steps.append((trainer.model.encoder.trunk.patch_embed.projection.weight.clone(), found["total"]))
+            assert trainer.clips == (2 if crowds is None else 4)
+        assert not torch.equal(steps[0][0], steps[1][0])
+        assert steps[1][1] > steps[0][1]
+
     def test_it_learns_a_batch_by_heart(self, batch):
         trainer = Trainer(tiny_model(use_experts=False).train(), Accelerator(cpu=True))
         losses = [trainer.train_step(batch, 3e-3, 0.0) for _ in range(25)]
@@ -178,6 +219,25 @@ class TestTrainer:
         assert (second.step, second.clips) == (3, 6)
         for one, two in zip(straight.model.parameters(), second.model.parameters(), strict=True):
             torch.testing.assert_close(one, two)
+
+    def test_what_is_published_is_the_running_mean_of_the_weights(self, batch, tmp_path):
+        trainer = Trainer(tiny_model().train(), Accelerator(cpu=True))
+        kept = []
+        for _ in range(3):
+            trainer.train_step(batch, 1e-3, 0.0)
+            kept.append(trainer.model.dustbin.detach().clone())
+        mean = kept[0]
+        for value in kept[1:]:
+            mean = AVERAGED * mean + (1 - AVERAGED) * value
+        assert len({float(value) for value in kept}) == 3
+        torch.testing.assert_close(trainer.average.module.dustbin, mean)
+        trainer.save(tmp_path / "state.pt", stages_done=len(STAGES))
+        again = Trainer(tiny_model(seed=1).train(), Accelerator(cpu=True))
+        again.load(tmp_path / "state.pt")
+        torch.testing.assert_close(again.average.module.dustbin, mean)
+        again.train_step(batch, 1e-3, 0.0)
+        mean = AVERAGED * mean + (1 - AVERAGED) * again.model.dustbin
+        torch.testing.assert_close(again.average.module.dustbin, mean)
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
@@ -221,7 +281,7 @@ def test_two_processes_train_one_model(tmp_path):
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["stages_done"] == len(STAGES)
     counts = state["counts"]
-    assert (counts["step"], counts["clips"]) == (len(STAGES), 2 * len(STAGES) * SMALL["clips"])
+    assert (counts["step"], counts["clips"]) == (len(STAGES), 2 * len(STAGES) * (SMALL["clips"] + SMALL["crowds"]))
     loaded = SataPipeline.from_pretrained(tmp_path / "checkpoint", device="cpu")
     assert loaded.model.config.use_experts
 
@@ -240,9 +300,22 @@ def test_a_checkpoint_is_trained_on_with_the_last_part(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "train_stage", lambda trainer, stage, **_: trained.append((trainer.model, stage.name)))
     train.train_command(minutes=1, out=tmp_path, start=CHECKPOINT)
     ((model, name),) = trained
-    assert name == STAGES[-1].name
+    assert name == STAGES[-1].name == TRAINED_ON.name
     published = SataModel.from_pretrained(CHECKPOINT).state_dict()
     assert all(torch.equal(value, published[key]) for key, value in model.state_dict().items())
+
+
+def test_a_head_that_a_checkpoint_lacks_is_trained_first_and_once(tmp_path, monkeypatch):
+    trained = []
+
+    def noted(trainer, stage, *, seconds, **_):
+        trained.append((stage.name, seconds))
+        trainer.step += 1
+
+    monkeypatch.setattr(train, "train_stage", noted)
+    for _ in range(2):
+        train.train_command(minutes=1, out=tmp_path, start=CHECKPOINT, head_minutes=2)
+    assert trained == [(HEAD.name, 120.0), (STAGES[-1].name, 60.0), (STAGES[-1].name, 60.0)]
 
 
 def test_a_start_that_is_no_checkpoint_is_refused(tmp_path):
@@ -265,3 +338,15 @@ def test_the_share_of_clips_whose_objects_look_alike_can_be_set(monkeypatch):
     assert True in asked
     assert asked.index(False) < asked.index(True)
     assert asked[asked.index(True) :] == [True] * (len(asked) - asked.index(True))
+
+
+def test_the_strides_of_clips_can_be_set(monkeypatch):
+    asked = []
+
+    def noted(seed, **options):
+        asked.append(options.get("stride"))
+        return random_scene(seed, **options)
+
+    monkeypatch.setattr(clips, "random_scene", noted)
+    clip_batch(5, 8, 2, (SIDE, SIDE), stride=3)
+    assert {*asked} == {1, 2, 3}

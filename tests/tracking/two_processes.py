@@ -9,7 +9,7 @@ import typer
 from plugins.tracking import train
 from tests.tracking.tiny import tiny_config
 
-SMALL = {"clips": 1, "frames": 2, "side": 64}
+SMALL = {"clips": 1, "frames": 2, "side": 64, "crowds": 1}
 
 if __name__ == "__main__":
     small = tuple(replace(stage, **SMALL) for stage in train.STAGES)

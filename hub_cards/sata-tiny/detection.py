@@ -52,7 +52,7 @@ class DetectionHead(nn.Module):
         return self.middle(cells), self.edges(cells).exp()
 
     def read(self, heat: torch.Tensor, sides: torch.Tensor, most: int = 50) -> list[Detections]:
-        """Detections above `config.keep_threshold`, at most `most` a frame, repeats suppressed, each with its margin."""
+        """Detections above `config.keep_threshold`, with their margin, at most `most` a frame, repeats suppressed."""
         chance = heat.sigmoid()
         peaks = chance * (functional.max_pool2d(chance, 3, 1, 1) == chance)
         boxes = cell_boxes(sides * (1 + self.config.box_margin))

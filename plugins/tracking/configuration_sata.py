@@ -29,8 +29,8 @@ class SataConfig(PreTrainedConfig):
         num_mask_candidates: masks per prompt, the target and its look-alikes.
         mask_affinity_threshold, match_threshold: tau_mask and tau_th. new_track_threshold, keep_threshold: detection
             scores that open and that go on with a track. nms_threshold: box IoU above which a detection is a repeat.
-        box_margin: what a detected box's distances to its edges are lengthened by, as a share: a mask prompted with a box
-            that cuts its object off is cut off too.
+        box_margin: the share by which a detected box reaches further on every side than the head says: where a prompt
+            cuts its object off, the mask does too.
         use_relative_coords: give the mask decoder each pixel's place in the prompted box; what a small model needs.
         paper_matching: no column for "none of these" in the matching.
         motion_weight: how much a candidate's overlap with where a tracklet should be by now counts beside their

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from core.seeds import seed_range
-
 from .errors import TrackingError
 from .modalities import MODALITIES
 from .scenes import EVALUATION_SEEDS
@@ -40,11 +38,6 @@ def conditions_of(name: str) -> tuple[str, ...]:
         return SUITES[name]
     scene_options(name)
     return ("day" if name in PLAIN else name,)
-
-
-def held_out_seeds(text: str) -> range:
-    """A:B as the seeds A to B - 1; TrackingError for what `seed_range` refuses, training's seeds among it."""
-    return seed_range(text, TrackingError, trained=TRAINING_SEEDS)
 
 
 def sensors_of(text: str) -> tuple[str, ...]:

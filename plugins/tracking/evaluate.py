@@ -13,9 +13,10 @@ import typer
 
 from core.jsonfile import write_json
 from core.runs import collect_versions
+from core.seeds import seed_range
 
 from .baseline import Associate, byte_trackers
-from .conditions import SUITES, conditions_of, held_out_seeds, sensors_of
+from .conditions import SUITES, TRAINING_SEEDS, conditions_of, sensors_of
 from .errors import TrackingError
 from .evaluate_report import as_markdown
 from .evaluate_run import Case, Clips, Outcome, Start, Tell, run_cases, utilisation
@@ -29,6 +30,11 @@ PROMPTS = (
     "each prompted object is drawn as it is in its first frame with 60 % or more of it visible, by its mask (VOS) or "
     "its box (SOT, the lowest id); that frame and those before do not count"
 )
+
+
+def held_out_seeds(text: str) -> range:
+    """A:B as the seeds A to B - 1; TrackingError for what `seed_range` refuses, training's seeds among it."""
+    return seed_range(text, TrackingError, trained=TRAINING_SEEDS)
 
 
 def evaluate_command(

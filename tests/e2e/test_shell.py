@@ -21,7 +21,7 @@ SIZES: dict[str, ViewportSize] = {
     "phone": {"width": 390, "height": 844},
 }
 OPEN_WITHIN_SECONDS = 10.0
-AT_REST_MS = 300
+AT_REST_MS = 1500
 
 
 def open_tab(page: Page, app: RunningApp, slug: str, theme: str = "light") -> None:

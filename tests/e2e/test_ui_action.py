@@ -77,7 +77,8 @@ def choose_expert(page: Page) -> None:
 
 
 def begin(page: Page, button: str = "Run") -> str:
-    """Press a button that begins a game; the id of its job."""
+    """Press a button that begins a game, once what was typed is at rest; the id of its job."""
+    page.wait_for_timeout(500)
     page.get_by_role("button", name=button, exact=True).click()
     page.wait_for_url(re.compile("job="), timeout=15_000)
     return page.url.split("job=")[1][:16]
@@ -190,6 +191,7 @@ def test_the_visitor_is_asked_and_refuses_allows_and_stops(app: RunningApp, page
     choose_expert(page)
     open_section(page, "Seed, safety")
     page.get_by_label("Before every action").check()
+    expect(page.get_by_label("Before every action")).to_be_checked()
     job = begin(page)
     refuse, allow = page.get_by_role("button", name="Refuse"), page.get_by_role("button", name="Allow")
     press_until_heard(page, refuse, "step 1")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from plugins.tracking import train
-from plugins.tracking.conditions import MIXED, TRAINING_SEEDS, conditions_of, held_out_seeds, scene_options, sensors_of
+from plugins.tracking.conditions import MIXED, TRAINING_SEEDS, conditions_of, scene_options, sensors_of
 from plugins.tracking.errors import TrackingError
+from plugins.tracking.evaluate import held_out_seeds
 from plugins.tracking.scenes import EVALUATION_SEEDS
 from tests.tracking.tiny import tiny_config
 

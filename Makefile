@@ -76,7 +76,7 @@ clean:  ## remove .venv and everything that was generated
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# uv takes a tenth of pip's time. It does not read pip.conf, so torch, of which there are builds for every machine, is
+# uv takes a fraction of pip's time. It does not read pip.conf, so torch, of which there are builds for every machine, is
 # pip's to choose; where uv cannot (a mirror that only pip.conf names), pip does it all.
 define install
 	@$(RUN) -m pip install --quiet 'uv>=0.8,<1' '$(shell grep ^torch requirements.txt)'

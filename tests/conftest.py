@@ -60,7 +60,12 @@ Run = Callable[[str], str]
 @pytest.fixture
 def run_here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """What the lines print when they are run in this process, whose imports have been paid for."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
     monkeypatch.chdir(ROOT)
+    for mapping in (CONFIG_MAPPING, MODEL_MAPPING):  # what the lines register, with trust_remote_code, ends with them
+        monkeypatch.setattr(mapping, "_extra_content", dict(mapping._extra_content))
 
     def run(code: str) -> str:
         file = tmp_path / "lines.py"

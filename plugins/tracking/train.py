@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from accelerate import Accelerator
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
@@ -178,7 +179,7 @@ class Trainer:
             )
             self.accelerator.backward(found["total"])
             losses |= found | {"total": found["total"] + losses.get("total", 0)}
-        self.share_gradients()
+        self.share_gradients(self.model.detection if batch is None else self.model)
         self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -193,11 +194,11 @@ class Trainer:
         self.seconds += time.perf_counter() - began
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def share_gradients(self) -> None:
-        """Every process takes the mean of all; a parameter without a gradient counts as zero."""
+    def share_gradients(self, taught: nn.Module) -> None:
+        """Every process takes the mean of all for what is taught; a parameter without a gradient counts as zero."""
         if self.accelerator.num_processes == 1:
             return
-        trained = [value for value in self.model.parameters() if value.requires_grad]
+        trained = [value for value in taught.parameters() if value.requires_grad]
         parts = [torch.zeros_like(value) if value.grad is None else value.grad for value in trained]
         flat = torch.cat([part.flatten() for part in parts])
         shared = self.accelerator.reduce(flat, "mean").split([part.numel() for part in parts])

@@ -264,7 +264,7 @@ class TestTrainer:
         first.grad = torch.ones_like(first)
         others["value"] = torch.tensor(3.0)
         trainer.accelerator = cast(Any, Two())
-        trainer.share_gradients()
+        trainer.share_gradients(trainer.model)
         assert torch.equal(first.grad, torch.full_like(first, 2.0))
         assert all(torch.equal(value.grad, torch.full_like(value, 1.5)) for value in rest if value.grad is not None)
         assert all(value.grad is not None for value in rest)
@@ -324,29 +324,29 @@ def test_a_start_that_is_no_checkpoint_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_share_of_clips_whose_objects_look_alike_can_be_set(monkeypatch):
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """What scenes are asked for, one after the other."""
+    options = []
 
-    def noted(seed, **options):
-        asked.append(options.get("twins"))
-        return random_scene(seed, **options)
+    def noted(seed, **fixed):
+        options.append(fixed)
+        return random_scene(seed, **fixed)
 
     monkeypatch.setattr(clips, "random_scene", noted)
+    return options
+
+
+def test_the_share_of_clips_whose_objects_look_alike_can_be_set(asked):
     for twins in (None, 0.0, 1.0):
         clip_batch(5, 2, 2, (SIDE, SIDE), twins)
-    assert {*asked[:2]} == {None}
-    assert True in asked
-    assert asked.index(False) < asked.index(True)
-    assert asked[asked.index(True) :] == [True] * (len(asked) - asked.index(True))
+    alike = [options.get("twins") for options in asked]
+    assert {*alike[:2]} == {None}
+    assert True in alike
+    assert alike.index(False) < alike.index(True)
+    assert alike[alike.index(True) :] == [True] * (len(alike) - alike.index(True))
 
 
-def test_the_strides_of_clips_can_be_set(monkeypatch):
-    asked = []
-
-    def noted(seed, **options):
-        asked.append(options.get("stride"))
-        return random_scene(seed, **options)
-
-    monkeypatch.setattr(clips, "random_scene", noted)
+def test_the_strides_of_clips_can_be_set(asked):
     clip_batch(5, 8, 2, (SIDE, SIDE), stride=3)
-    assert {*asked} == {1, 2, 3}
+    assert {options.get("stride") for options in asked} == {1, 2, 3}

@@ -25,7 +25,7 @@ demo: $(VENV)/.app $(if $(HAS_GPU),$(VENV)/.gpu)  ## open the app on http://127.
 	$(RUN) app.py
 
 test: lint browser  ## lint, types, then all tests, in a real browser too; with QUARTET_LONG=1 the longer forms as well
-	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and ty
 	$(VENV)/bin/ruff check $(SOURCES)

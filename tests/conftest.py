@@ -42,7 +42,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those with a browser begin: they are the longest group."""
+    """Those with a browser begin: they are the longest group. The Makefile keeps xdist from changing the order."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
 
 

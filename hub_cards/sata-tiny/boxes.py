@@ -74,6 +74,21 @@ def region_features(maps: torch.Tensor, boxes: torch.Tensor, source: torch.Tenso
     return functional.grid_sample(maps[source], 2 * grid.to(maps.dtype) - 1, align_corners=False, padding_mode="border")
 
 
+def widened(boxes: torch.Tensor, factor: float) -> torch.Tensor:
+    """Boxes [n, 4] with sides `factor` times as long about the same middle, cut at the image's border."""
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * factor / 2
+    return torch.cat([middle - half, middle + half], 1).clamp(0, 1)
+
+
+def inside_boxes(boxes: torch.Tensor, factor: float, height: int, width: int) -> torch.Tensor:
+    """One in the cells whose middle is inside of each box widened by the factor, zero elsewhere: [n, height, width]."""
+    wide = widened(boxes, factor)[:, :, None]
+    x = (torch.arange(width, device=boxes.device) + 0.5) / width
+    y = (torch.arange(height, device=boxes.device) + 0.5) / height
+    across, down = (x > wide[:, 0]) & (x < wide[:, 2]), (y > wide[:, 1]) & (y < wide[:, 3])
+    return (down[:, :, None] & across[:, None]).to(boxes.dtype)
+
+
 def relative_coordinates(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Each pixel's place in each box: [n, 4, h, w], (x - cx) / w and (y - cy) / h, within -4..4, and their squares."""
     x = (torch.arange(width, device=boxes.device, dtype=boxes.dtype) + 0.5) / width

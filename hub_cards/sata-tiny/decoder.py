@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .boxes import relative_coordinates
+from .boxes import inside_boxes, relative_coordinates
 from .configuration_sata import SataConfig
-from .memory import Attention, FeedForward
+from .memory import Attention, FeedForward, from_zero
 from .prompts import PromptEncoder, Prompts
 
 MASK_WIDTH = 32
+NEAR = 1.5  # sides of the prompted box: as far around it an object is told from what is beside it
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,43 @@ class TwoWayLayer(nn.Module):
         return tokens, self.to_tokens(cells + where, tokens) - where
 
 
-class MaskDecoder(nn.Module):
-    """`forward(prompts, coarse, fine)`: maps [B, d, h, w] at the decoder's scale and [B, 32, h', w'] at the masks'."""
+class Appearance(nn.Module):
+    """What a first mask holds against what is around it, as evidence for each pixel: what tells twins apart.
 
-    def __init__(self, config: SataConfig) -> None:
+    `forward(token [n, d], logits [n, h, w], features [n, f, h, w], detail [n, c, h, w], near [n, h, w])` is what to add
+    to the logits [n, h, w]: a linear classifier of pixels by features and detail, whose weights a small network makes
+    of their means inside the mask and beside it, `near` (0..1) being where it is looked for.
+    """
+
+    def __init__(self, width: int, features: int, detail: int) -> None:
+        super().__init__()
+        self.surface = nn.Conv2d(detail, features, 1)
+        self.judge = nn.Sequential(
+            nn.Linear(width + 4 * features, width), nn.GELU(), from_zero(nn.Linear(width, 2 * features + 1))
+        )
+
+    def forward(
+        self,
+        token: torch.Tensor,
+        logits: torch.Tensor,
+        features: torch.Tensor,
+        detail: torch.Tensor,
+        near: torch.Tensor,
+    ) -> torch.Tensor:
+        inside = logits.detach().sigmoid()
+        weights = torch.stack([inside * near, (1 - inside) * near], 1).flatten(2)
+        weights = weights / weights.sum(2, keepdim=True).clamp_min(1e-3)
+        seen = torch.cat([features, functional.gelu(self.surface(detail))], 1)
+        means = torch.einsum("nkp,ncp->nkc", weights, seen.flatten(2))
+        judged = self.judge(torch.cat([token, means.flatten(1)], 1))
+        return torch.einsum("nc,nchw->nhw", judged[:, :-1], seen) / MASK_WIDTH**0.5 + judged[:, -1, None, None]
+
+
+class MaskDecoder(nn.Module):
+    """`forward(prompts, coarse, fine, detail)`: maps [B, d, h, w] at the decoder's scale, and [B, 32, h', w'] and the
+    stems' [B, c, h', w'] at the masks'."""
+
+    def __init__(self, config: SataConfig, detail_width: int) -> None:
         super().__init__()
         width, heads, count = config.hidden_size, config.num_attention_heads, 1 + config.num_mask_candidates
         self.count, self.relative = count, config.use_relative_coords
@@ -68,8 +102,9 @@ class MaskDecoder(nn.Module):
         )
         self.affinity = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, count))
         self.presence = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+        self.appearance = Appearance(width, MASK_WIDTH, detail_width)
 
-    def forward(self, prompts: Prompts, coarse: torch.Tensor, fine: torch.Tensor) -> Decoded:
+    def forward(self, prompts: Prompts, coarse: torch.Tensor, fine: torch.Tensor, detail: torch.Tensor) -> Decoded:
         tokens, dense = self.prompts(prompts)
         tokens = torch.cat([self.outputs.expand(len(tokens), -1, -1), tokens], 1)
         map_ = coarse[prompts.source] if dense is None else coarse[prompts.source] + dense
@@ -81,8 +116,11 @@ class MaskDecoder(nn.Module):
         tokens = self.last(tokens, cells + where)
         features = self.mask_features(cells.transpose(1, 2).unflatten(2, (height, width)), fine, prompts)
         kernels = torch.stack([layer(tokens[:, index]) for index, layer in enumerate(self.kernels)], 1)
+        masks = torch.einsum("nkc,nchw->nkhw", kernels, features) / MASK_WIDTH**0.5
+        near = inside_boxes(prompts.boxes, NEAR, *fine.shape[2:])
+        further = self.appearance(tokens[:, 0], masks[:, 0], features, detail[prompts.source], near)
         return Decoded(
-            torch.einsum("nkc,nchw->nkhw", kernels, features) / MASK_WIDTH**0.5,
+            torch.cat([(masks[:, 0] + further)[:, None], masks[:, 1:]], 1),
             self.affinity(tokens[:, self.count]),
             self.presence(tokens[:, self.count + 1])[:, 0],
         )

@@ -11,6 +11,12 @@ from .configuration_sata import SataConfig
 REGION = 7  # bins a side that a candidate is read in
 
 
+def from_zero(layer: nn.Module) -> nn.Module:
+    """Mark a layer that adds nothing before it is trained, also where a checkpoint does not have it yet."""
+    layer.starts_from_zero = True  # ty: ignore[invalid-assignment]
+    return layer
+
+
 class Attention(nn.Module):
     """Pre-norm multi-head attention with a residual.
 
@@ -55,17 +61,21 @@ class FeedForward(nn.Module):
 class CandidateEmbedder(nn.Module):
     """Embeds the candidates of a frame.
 
-    `forward(regions, masks, boxes, frame)`: regions float [m, d, s, s], masks (the same bins, 0..1) [m, 1, s, s], boxes
-    [m, 4] in units of the sides, frame int64 [m] (candidates attend to each other within a frame). Returns the
-    fine-grained vectors [m, d] and the query tokens [m, q, d].
+    `forward(regions, detail, masks, boxes, frame)`: regions float [m, d, s, s], detail [m, c, s, s] and masks (0..1)
+    [m, 1, s, s] in the same bins, boxes [m, 4] in units of the sides, frame int64 [m] (candidates attend to each other
+    within a frame). Returns the fine-grained vectors [m, d] and the query tokens [m, q, d].
+
+    The detail is the stems': fused maps are normalised many times over and hold how warm or how far an object is beside
+    its surroundings, not how warm or how far it is, by which twins are told apart.
     """
 
-    def __init__(self, config: SataConfig) -> None:
+    def __init__(self, config: SataConfig, detail_width: int) -> None:
         super().__init__()
         width, heads = config.hidden_size, config.num_attention_heads
         self.mask_conv = nn.Conv2d(1, width // 4, 3, padding=1)
         self.fine_conv = nn.Conv2d(width + width // 4, width, 3, padding=1)
         self.fine_norm = nn.LayerNorm(width)
+        self.surface = nn.Sequential(nn.Linear(detail_width, width), nn.GELU(), from_zero(nn.Linear(width, width)))
         self.position = nn.Sequential(nn.Linear(4, width), nn.GELU(), nn.Linear(width, width))
         self.queries = nn.Parameter(torch.zeros(config.num_query_tokens, width))
         self.across_instances = Attention(width, heads)
@@ -73,10 +83,16 @@ class CandidateEmbedder(nn.Module):
         self.feed_forward = FeedForward(width)
 
     def forward(
-        self, regions: torch.Tensor, masks: torch.Tensor, boxes: torch.Tensor, frame: torch.Tensor
+        self,
+        regions: torch.Tensor,
+        detail: torch.Tensor,
+        masks: torch.Tensor,
+        boxes: torch.Tensor,
+        frame: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         fine = functional.gelu(self.fine_conv(torch.cat([functional.gelu(self.mask_conv(masks)), regions], 1)))
-        fine = self.fine_norm((fine * masks).sum((2, 3)) / masks.sum((2, 3)).clamp_min(1e-3))
+        share = masks / masks.sum((2, 3), keepdim=True).clamp_min(1e-3)
+        fine = self.fine_norm((fine * share).sum((2, 3))) + self.surface((detail * share).sum((2, 3)))
         position = self.position(boxes)[:, None]
         queries = self.queries + position
         queries = self.to_region(queries, regions.flatten(2).transpose(1, 2) + position)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from .errors import TrackingError
 from .metric_parts import box_iou
-from .results import FrameInstances, Task, Tracks, masks_to_boxes
+from .results import FrameInstances, Task, Tracks
 from .session import Candidates, distinct
 
 Associate = Callable[[Sequence[FrameInstances], int, int, Task], Tracks]
@@ -87,7 +87,7 @@ def tracker_class() -> Any:
 def detections_of(found: Candidates, height: int, width: int) -> FrameInstances:
     """A session's detections of one frame, repeats left out as the session does; ids only number them.
 
-    Masks bool [n, height, width], boxes tight around them in pixels, scores 0..1; empty masks are left out.
+    Masks bool [n, height, width], boxes as they were detected, in pixels, scores 0..1; empty masks are left out.
     """
     found = distinct(found)
     if not len(found):
@@ -96,8 +96,8 @@ def detections_of(found: Candidates, height: int, width: int) -> FrameInstances:
     full = functional.interpolate(found.masks[:, None], size, mode="bilinear", align_corners=False)[:, 0] > 0.5
     masks = full.cpu().numpy()
     seen = masks.any((1, 2))
-    masks, scores = masks[seen], found.scores.cpu().numpy()[seen]
-    return FrameInstances(np.arange(len(masks)), masks_to_boxes(masks), masks, scores)
+    boxes = (found.boxes.cpu().numpy() * np.array([width, height, width, height], np.float32))[seen]
+    return FrameInstances(np.arange(len(boxes)), boxes, masks[seen], found.scores.cpu().numpy()[seen])
 
 
 def byte_track(

@@ -10,9 +10,11 @@ from torch.nn import functional
 
 from .boxes import giou_loss, suppress_repeats
 from .configuration_sata import SataConfig
+from .memory import from_zero
 from .neck import GROUPS
 
 HEAD_WIDTH = 64
+EXPECTED_REACH = 5  # cells
 CELLS = 5  # that answer for a box
 
 
@@ -27,10 +29,11 @@ class Detections:
 class DetectionHead(nn.Module):
     """Centres and boxes (arXiv 1904.07850) at half the frame's size: heat map logits [B, 1, h, w], sides [B, 4, h, w].
 
-    `forward(finest [B, d, h / 2, w / 2], detail [B, c, h, w])`: the fused map says what is there, the stems' detail
-    where one object ends and the next begins; at the fused map's own scale two objects that touch have one middle. The
-    sides are the distances from the cell's middle to the left, upper, right and lower edge, in units of the image's
-    sides.
+    `forward(finest [B, d, h / 2, w / 2], detail [B, c, h, w], expected [B, h, w])`: the fused map says what is there,
+    the stems' detail where one object ends and the next begins; at the fused map's own scale two objects that touch
+    have one middle. `expected` is the heat map of where tracked objects should be by now (arXiv 2004.01177), None where
+    nothing is known. The sides are the distances from the cell's middle to the left, upper, right and lower edge, in
+    units of the image's sides.
     """
 
     def __init__(self, config: SataConfig, detail_width: int) -> None:
@@ -38,6 +41,7 @@ class DetectionHead(nn.Module):
         self.config = config
         self.context = nn.Conv2d(config.hidden_size, HEAD_WIDTH, 3, padding=1)
         self.detail = nn.Conv2d(detail_width, HEAD_WIDTH, 3, padding=1, bias=False)
+        self.expected = from_zero(nn.Conv2d(1, HEAD_WIDTH, EXPECTED_REACH, padding=EXPECTED_REACH // 2, bias=False))
         self.joined = nn.Sequential(nn.GroupNorm(GROUPS, HEAD_WIDTH), nn.GELU())
         self.around = nn.Sequential(
             nn.Conv2d(HEAD_WIDTH, HEAD_WIDTH, 3, padding=2, dilation=2), nn.GroupNorm(GROUPS, HEAD_WIDTH), nn.GELU()
@@ -45,17 +49,21 @@ class DetectionHead(nn.Module):
         self.middle = nn.Conv2d(HEAD_WIDTH, 1, 1)
         self.edges = nn.Conv2d(HEAD_WIDTH, 4, 1)
 
-    def forward(self, finest: torch.Tensor, detail: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, finest: torch.Tensor, detail: torch.Tensor, expected: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         context = functional.interpolate(self.context(finest), detail.shape[2:], mode="bilinear", align_corners=False)
         joined = self.joined(context + self.detail(detail))
+        if expected is not None:
+            joined = joined + self.expected(expected[:, None])
         cells = joined + self.around(joined)
         return self.middle(cells), self.edges(cells).exp()
 
     def read(self, heat: torch.Tensor, sides: torch.Tensor, most: int = 50) -> list[Detections]:
-        """Detections above `config.keep_threshold`, with their margin, at most `most` a frame, repeats suppressed."""
+        """Detections above `config.keep_threshold`, at most `most` a frame, repeats suppressed."""
         chance = heat.sigmoid()
         peaks = chance * (functional.max_pool2d(chance, 3, 1, 1) == chance)
-        boxes = cell_boxes(sides * (1 + self.config.box_margin))
+        boxes = cell_boxes(sides)
         found = []
         for scores, own in zip(peaks.flatten(1), boxes.flatten(2).transpose(1, 2), strict=True):
             best = scores.topk(min(most, len(scores)))
@@ -91,6 +99,11 @@ def heat_target(boxes: torch.Tensor, height: int, width: int) -> tuple[torch.Ten
     rows = (row[:, None] + beside[:, 0]).clamp(0, height - 1)
     columns = (column[:, None] + beside[:, 1]).clamp(0, width - 1)
     return heat, rows * width + columns
+
+
+def expected_heat(boxes: list[torch.Tensor], height: int, width: int) -> torch.Tensor:
+    """Where the boxes [n, 4] of each of B frames are, as the head is told of what is expected: [B, height, width]."""
+    return torch.stack([heat_target(own, height, width)[0] for own in boxes])
 
 
 def focal_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

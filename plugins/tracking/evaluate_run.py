@@ -107,8 +107,8 @@ def watch_detections(session: Any, size: tuple[int, int]) -> list[FrameInstances
     if hasattr(session, "detected"):
         detected = session.detected
 
-        def watched(features: Any) -> Candidates:
-            found = detected(features)
+        def watched(*looked: Any) -> Candidates:
+            found = detected(*looked)
             seen.append(detections_of(found, *size))
             return found
 

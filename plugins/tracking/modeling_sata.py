@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput
 from .boxes import region_features
 from .configuration_sata import SataConfig
 from .decoder import MASK_WIDTH, Decoded, MaskDecoder
-from .detection import DetectionHead, Detections
+from .detection import DetectionHead, Detections, expected_heat
 from .encoder import SataEncoder
 from .experts import Routing
 from .matching import affinity
@@ -92,7 +92,10 @@ class SataPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Conv2d):
-            init.lecun_normal_(module.weight)
+            if getattr(module, "starts_from_zero", False):
+                init.zeros_(module.weight)
+            else:
+                init.lecun_normal_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
             return
@@ -146,8 +149,8 @@ class SataModel(SataPreTrainedModel):
         self.sharpen = nn.Conv2d(STEM_WIDTH, MASK_WIDTH, 3, padding=1)
         self.blur = nn.Conv2d(config.hidden_size, MASK_WIDTH, 1)
         self.detection = DetectionHead(config, 2 * STEM_WIDTH)
-        self.decoder = MaskDecoder(config)
-        self.candidates = CandidateEmbedder(config)
+        self.decoder = MaskDecoder(config, 2 * STEM_WIDTH)
+        self.candidates = CandidateEmbedder(config, 2 * STEM_WIDTH)
         self.tracklets = TrackletEmbedder(config)
         self.signature = Signature(config)
         self.temperature = nn.Parameter(torch.tensor(FIRST_TEMPERATURE))
@@ -216,20 +219,23 @@ class SataModel(SataPreTrainedModel):
         up = functional.interpolate(self.blur(fused[0]), stem.shape[2:], mode="bilinear", align_corners=False)
         return Features(fused, self.sharpen(stem + second) + up, torch.cat([stem, second], 1), routing)
 
-    def detect(self, features: Features) -> list[Detections]:
-        """What is in each frame (the prior of MOT and MOTS)."""
-        return self.detection.read(*self.detection(features.fused[0], features.stems))
+    def detect(self, features: Features, expected: list[torch.Tensor] | None = None) -> list[Detections]:
+        """What is in each frame (the prior of MOT and MOTS), `expected` being boxes [n, 4] that should be in it."""
+        size = features.stems.shape[2:]
+        heat = None if expected is None else expected_heat(expected, *size)
+        return self.detection.read(*self.detection(features.fused[0], features.stems, heat))
 
     def decode(self, features: Features, prompts: Prompts) -> Decoded:
         """Candidate masks of what is prompted for (the prior of SOT and VOS)."""
-        return self.decoder(prompts, features.fused[DECODER_SCALE], features.fine)
+        return self.decoder(prompts, features.fused[DECODER_SCALE], features.fine, features.stems)
 
     def embed(self, features: Features, boxes: torch.Tensor, masks: torch.Tensor, source: torch.Tensor) -> Embedded:
         """Embed candidates: boxes [n, 4] in units of the sides, masks [n, h, w] in 0..1, source int64 [n]."""
         regions = region_features(features.fused[0], boxes, source, REGION)
         rows = torch.arange(len(masks), device=masks.device)
         inside = region_features(masks[:, None].to(regions.dtype), boxes, rows, REGION)
-        fine, queries = self.candidates(regions, inside, boxes, source)
+        detail = region_features(features.stems, boxes, source, REGION)
+        fine, queries = self.candidates(regions, detail, inside, boxes, source)
         return Embedded(fine, queries, self.signature(fine, queries))
 
     def recall(self, fine: torch.Tensor, queries: torch.Tensor, age: torch.Tensor, seen: torch.Tensor) -> Embedded:

@@ -8,7 +8,7 @@ import torch
 
 from .boxes import boxes_of_masks
 from .clips import ClipBatch
-from .detection import detection_loss
+from .detection import detection_loss, expected_heat
 from .encoder import complementary_loss, orthogonal_loss, task_loss
 from .losses import association_loss, decoder_losses
 from .modeling_sata import Embedded, Features, SataModel
@@ -17,6 +17,8 @@ from .prompts import Prompts
 JITTER = 0.08  # of a drawn box's sides
 DRIFT = 0.2  # of a carried-over box's sides
 POINTS = 2
+SILENT, OWN = 0.2, 0.4  # of the frames: nothing is expected, or what the head itself finds
+UNTOLD, WRONG = 0.15, 0.1  # of the objects: not expected, or elsewhere
 WEIGHTS = {"heat": 1.0, "box": 1.0, "mask": 1.0, "affinity": 1.0, "presence": 1.0, "association": 1.0}
 
 
@@ -27,6 +29,7 @@ def rollout_losses(
     *,
     own_boxes: float = 0.0,
     complementary: bool = False,
+    heads_only: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Every loss of a batch, by name; `total` is their weighted sum.
 
@@ -34,10 +37,11 @@ def rollout_losses(
         own_boxes: the share of objects that are prompted with the box of the model's own mask of the frame before
             instead of the true one, as when tracking.
         complementary: with L_CM, which costs a second pass of the encoder.
+        heads_only: nothing is learned of what comes before `Features`.
     """
     config = model.config
-    features = model.encode(batch.rgb, batch.other, batch.modality, first=batch.first)
-    heat, sides = model.detection(features.fused[0], features.stems)
+    features = looked_at(model, batch, heads_only)
+    heat, sides = model.detection(features.fused[0], features.stems, expected_where(model, batch, features, generator))
     losses: dict[str, list[torch.Tensor]] = {}
     for name, value in zip(("heat", "box"), detection_loss(heat, sides, frame_boxes(batch)), strict=True):
         losses[name] = [value]
@@ -53,7 +57,12 @@ def rollout_losses(
         found = model.decode(features, prompts)
         for name, value in decoder_losses(found, truth, visible).items():
             losses.setdefault(name, []).append(value)
-        embedded = model.embed(features, batch.boxes[:, frame], candidate_masks(found.masks, truth, generator), source)
+        embedded = model.embed(
+            features,
+            jittered(batch.boxes[:, frame], JITTER, generator),
+            candidate_masks(found.masks, truth, generator),
+            source,
+        )
         if remembered is not None and bool(known.any()) and bool(visible.any()):
             losses.setdefault("association", []).append(
                 matching_loss(model, batch, embedded, remembered, visible, known)
@@ -81,17 +90,23 @@ def rollout_losses(
     return means | {"total": sum((weights[name] * value for name, value in means.items()), start=heat.sum() * 0)}
 
 
+def looked_at(model: SataModel, batch: ClipBatch, heads_only: bool) -> Features:
+    """The features of all frames of a batch."""
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not heads_only):
+        return model.encode(batch.rgb, batch.other, batch.modality, first=batch.first)
+
+
 def crowd_losses(
-    model: SataModel, batch: ClipBatch, generator: torch.Generator, *, head_only: bool = False
+    model: SataModel, batch: ClipBatch, generator: torch.Generator, *, heads_only: bool = False
 ) -> dict[str, torch.Tensor]:
     """The losses of two frames of each clip, by name, and `total`: detection in both, and who of the second is who of
-    the first. With `head_only` detection alone, and nothing but its head learns."""
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
-        features = model.encode(batch.rgb, batch.other, batch.modality, first=batch.first)
-    heat, box = detection_loss(*model.detection(features.fused[0], features.stems), frame_boxes(batch))
+    the first; `heads_only` as of `rollout_losses`."""
+    features = looked_at(model, batch, heads_only)
+    expected = expected_where(model, batch, features, generator)
+    heat, box = detection_loss(*model.detection(features.fused[0], features.stems, expected), frame_boxes(batch))
     losses = {"crowd_heat": heat, "crowd_box": box, "total": WEIGHTS["heat"] * heat + WEIGHTS["box"] * box}
     first, second = batch.visible[:, 0], batch.visible[:, 1]
-    if head_only or not (first.any() and second.any()):
+    if not (first.any() and second.any()):
         return losses
     before, now = (
         model.embed(
@@ -117,6 +132,41 @@ def frame_boxes(batch: ClipBatch) -> list[torch.Tensor]:
         for clip in range(clips)
         for frame in range(batch.frames)
     ]
+
+
+def expected_where(model: SataModel, batch: ClipBatch, features: Features, generator: torch.Generator) -> torch.Tensor:
+    """What a session would tell the detection head of each of the B * F frames: [B * F, h, w].
+
+    In some frames nothing is known, as in every first one; in some, what the head finds by itself, mistakes included,
+    since those are what a session tells it; in the others, of what is visible a box about where it is, and of what was
+    visible before a box where it was, some missing and some wrong.
+    """
+    boxes, visible = batch.boxes, batch.visible
+    before, was = (torch.cat([each[:, :1], each[:, :-1]], 1) for each in (boxes, visible))
+    chance = uniform((2, *visible.shape), boxes, generator)
+    about = moved(torch.where(visible[..., None], boxes, before).flatten(0, 1), generator)
+    extent = about[:, 2:] - about[:, :2]
+    astray = about + (extent * (3 * uniform(extent.shape, boxes, generator) - 1.5)).repeat(1, 2)
+    told = torch.where((chance[0] < WRONG).flatten()[:, None], astray.clamp(0, 1), about).unflatten(0, visible.shape)
+    known = (visible | was) & (chance[1] > UNTOLD)
+    with torch.no_grad():
+        found = model.detect(features)
+    kind = uniform((len(found),), boxes, generator).tolist()
+    expected = []
+    for frame, own in enumerate(found):
+        clip, place = divmod(frame, batch.frames)
+        if kind[frame] < SILENT:
+            expected.append(boxes[:0, 0])
+        elif kind[frame] < SILENT + OWN:
+            expected.append(moved(own.boxes, generator))
+        else:
+            expected.append(told[(batch.clip == clip) & known[:, place], place])
+    return expected_heat(expected, *features.stems.shape[2:])
+
+
+def moved(boxes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Boxes [n, 4] about where they are, some nearer and some farther: edges moved by up to half of their sides."""
+    return jittered(boxes, uniform((len(boxes), 1), boxes, generator) / 2, generator)
 
 
 def frame_prompts(
@@ -148,7 +198,7 @@ def uniform(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator
     return torch.rand(tuple(shape), generator=generator).to(like.device)
 
 
-def jittered(boxes: torch.Tensor, amount: float, generator: torch.Generator) -> torch.Tensor:
+def jittered(boxes: torch.Tensor, amount: float | torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Boxes [n, 4] whose edges are moved by up to `amount` of their sides."""
     extent = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     return (boxes + (2 * uniform(boxes.shape, boxes, generator) - 1) * amount * extent).clamp(0, 1)

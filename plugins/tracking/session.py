@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .boxes import box_iou, boxes_of_masks
+from .boxes import box_iou, boxes_of_masks, widened
 from .decoder import Decoded
 from .errors import TrackingError
 from .image_processing_sata import LONGEST, SataImageProcessor
@@ -231,7 +231,7 @@ class SataSession:
         config = self.model.config
         tracklets = list(self.tracklets.values())
         remembered = self.model.recall(*banks(tracklets, self.frame)) if tracklets else None
-        found = [self.detected(features)]
+        found = [self.detected(features, tracklets)]
         if remembered is not None and self.task in PROMPTED:
             found.append(self.propagated(features, tracklets, remembered))
         candidates = distinct(Candidates.joined(found))
@@ -265,19 +265,21 @@ class SataSession:
         decoded = self.model.decode(features, Prompts(source, boxes, carried, memory=remembered.memory()))
         return candidates_of(decoded, self.model.config.mask_affinity_threshold, every_mask=True)
 
-    def detected(self, features: Features) -> Candidates:
-        """Instances that nobody asked for, their boxes refined by their masks.
+    def detected(self, features: Features, tracklets: list[Tracklet]) -> Candidates:
+        """Instances that nobody asked for; what is tracked is looked for.
 
         Also where a mask is carried on: without them, or with their boxes alone, what is carried on drifts.
         """
-        (found,) = self.model.detect(features)
+        recent = [tracklet.expected_box() for tracklet in tracklets if tracklet.missed < EXTRAPOLATED]
+        (found,) = self.model.detect(features, [torch.stack(recent)] if recent else None)
         count = len(found.boxes)
         device = found.boxes.device
         source = torch.zeros(count, dtype=torch.int64, device=device)
         drawn = torch.zeros(count, dtype=torch.bool, device=device)
-        decoded = self.model.decode(features, Prompts(source, found.boxes, drawn))
+        wide = widened(found.boxes, 1 + self.model.config.box_margin)
+        decoded = self.model.decode(features, Prompts(source, wide, drawn))
         refined = candidates_of(decoded, 0.0, every_mask=False)
-        return Candidates(refined.boxes, refined.masks, found.scores, torch.ones_like(refined.detected))
+        return Candidates(found.boxes, refined.masks, found.scores, torch.ones_like(refined.detected))
 
     def update(self, tracklet: Tracklet, candidates: Candidates, embedded: Embedded, row: int) -> None:
         """A tracklet was found again: it moves, and remembers how it looks now."""
@@ -287,7 +289,7 @@ class SataSession:
     def begin(self, id: int, candidates: Candidates, embedded: Embedded, row: int) -> None:
         """A new tracklet."""
         box, mask = candidates.boxes[row], candidates.masks[row]
-        tracklet = Tracklet(id, box, mask, float(candidates.scores[row]), torch.zeros_like(box))
+        tracklet = Tracklet(id, box, mask, float(candidates.scores[row]))
         tracklet.remember(embedded.fine[row], embedded.queries[row], self.frame, self.model.config.memory_frames)
         self.tracklets[id] = tracklet
         self.used.add(id)
@@ -364,7 +366,7 @@ class SataSession:
             return FrameInstances.empty((height, width) if self.task in ("vos", "mots") else None)
         shown.sort(key=lambda tracklet: tracklet.id)
         masks = torch.stack([tracklet.mask for tracklet in shown])[:, None]
-        full = functional.interpolate(masks, (height, width), mode="bilinear", align_corners=False)[:, 0] > 0.5
+        full = alone(functional.interpolate(masks, (height, width), mode="bilinear", align_corners=False)[:, 0])
         sides = torch.tensor([width, height, width, height], dtype=torch.float32)
         boxes = torch.stack([tracklet.box for tracklet in shown]).cpu() * sides
         with_masks = self.task in ("vos", "mots")
@@ -378,6 +380,12 @@ class SataSession:
             np.array([tracklet.score for tracklet in shown], np.float32),
             np.array([tracklet.missed > 0 for tracklet in shown]),
         )
+
+
+def alone(masks: torch.Tensor) -> torch.Tensor:
+    """Masks [n, h, w] in 0..1 cut at one half to bool, each pixel the one's whose mask is surest of it."""
+    numbers = torch.arange(len(masks), device=masks.device)[:, None, None]
+    return (masks > 0.5) & (masks.argmax(0)[None] == numbers)
 
 
 def checked_modalities(names: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:

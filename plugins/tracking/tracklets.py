@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 EXTRAPOLATED = 5  # frames for which a lost object is expected to go on as it did
+PLACE_GAIN, SPEED_GAIN = 0.4, 0.1  # what a sighting counts, in the long run, for where an object is and how it moves
 
 
 @dataclass
@@ -15,7 +16,8 @@ class Tracklet:
 
     Attributes:
         id: what it is called, as the caller or the session named it.
-        box: [4] in units of the sides, where it was last seen; `speed` [4] its change per frame.
+        box: [4] in units of the sides, where it was last seen.
+        middle, speed: [2] and [2], its middle as filtered over time, and the change of that per frame.
         mask: [h, w] in 0..1 at the masks' scale, as last seen.
         score: the last candidate's, 0..1.
         fine, queries: the newest `memory_frames` embeddings, [d] and [q, d] each; `frames` when each was seen.
@@ -26,16 +28,23 @@ class Tracklet:
     box: torch.Tensor
     mask: torch.Tensor
     score: float
-    speed: torch.Tensor
+    middle: torch.Tensor = field(init=False)
+    speed: torch.Tensor = field(init=False)
     fine: list[torch.Tensor] = field(default_factory=list)
     queries: list[torch.Tensor] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
     missed: int = 0
+    sightings: int = 1
+
+    def __post_init__(self) -> None:
+        self.middle = middle_of(self.box)
+        self.speed = torch.zeros_like(self.middle)
 
     def expected_box(self) -> torch.Tensor:
         """Where it should be now, at constant velocity and size; a lost one goes on for a while, then waits."""
-        middle = (self.speed[:2] + self.speed[2:]) / 2 * min(self.missed + 1, EXTRAPOLATED)
-        moved = self.box + torch.cat([middle, middle])
+        middle = self.middle + self.speed * min(self.missed + 1, EXTRAPOLATED)
+        half = (self.box[2:] - self.box[:2]) / 2
+        moved = torch.cat([middle - half, middle + half])
         return moved.clamp(0, 1) if bool((moved[2:] - 0.02 > 0).all() and (moved[:2] + 0.02 < 1).all()) else self.box
 
     def remember(self, fine: torch.Tensor, queries: torch.Tensor, frame: int, most: int) -> None:
@@ -45,9 +54,23 @@ class Tracklet:
             del bank[:-most]
 
     def seen(self, box: torch.Tensor, mask: torch.Tensor, score: float) -> None:
-        """Move to where it was found."""
-        self.speed = (0.6 * (box - self.box) / (self.missed + 1) + 0.4 * self.speed) if self.frames else self.speed
+        """Move to where it was found.
+
+        Where it is going is filtered, by gains that fall as an alpha-beta filter's over a growing memory: objects have
+        inertia, and the boxes of their masks jump where they touch.
+        """
+        self.sightings += 1
+        count, steps = self.sightings, self.missed + 1
+        expected = self.middle + self.speed * steps
+        error = middle_of(box) - expected
+        self.middle = expected + max(2 * (2 * count - 1) / (count * (count + 1)), PLACE_GAIN) * error
+        self.speed = self.speed + max(6 / (count * (count + 1)), SPEED_GAIN) * error / steps
         self.box, self.mask, self.score, self.missed = box, mask, score, 0
+
+
+def middle_of(box: torch.Tensor) -> torch.Tensor:
+    """The middle [2] of a box [4]."""
+    return (box[:2] + box[2:]) / 2
 
 
 def banks(tracklets: list[Tracklet], frame: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

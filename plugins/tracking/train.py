@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import torch
 import typer
 from accelerate import Accelerator
-from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
@@ -33,6 +32,7 @@ from .rollout import crowd_losses, rollout_losses
 
 DEFAULT_FOLDER = Path(".cache/sata-tiny")
 PROCESS_SEEDS = 1_000_000  # apart; a stage has ten million
+RUN_SEEDS = 100_000  # apart, of `--seed`
 STARTED_SEEDS = 5_000_000  # further on: what trains a checkpoint on sees no clip that the checkpoint has seen
 SIDE = 128  # at which frames are looked at
 SAVE_SECONDS = 120
@@ -41,6 +41,7 @@ SHARD = "9MB"
 DECAY = 0.05
 AVERAGED = 0.995  # what a step leaves of the running mean of the weights, which is what is published
 CROWD_STRIDE = 24  # of 30 frames: a clip's two ends may be as far apart as a scene's
+BEFORE_FEATURES = ("encoder.", "neck.", "stem.", "sharpen.", "blur.")  # parameters that are no head's
 LEAST_SIDE = 16  # of what Muon sees as a matrix; routers and tables of a few rows are narrower
 
 
@@ -51,8 +52,8 @@ class Stage:
     Attributes:
         own_boxes: as of `rollout_losses`, reached linearly over the stage.
         twins, stride: as of `clip_batch`.
-        crowds: so many further clips a step, of two frames up to `CROWD_STRIDE` apart, for detection and association;
-            where there are no other clips, nothing but the detection head learns.
+        crowds: so many further clips a step, of two frames up to `CROWD_STRIDE` apart, for detection and association.
+        heads_only: the encoder, the neck and the stems stay as they are.
         rates: first and last learning rate.
     """
 
@@ -67,6 +68,7 @@ class Stage:
     twins: float | None = None
     stride: int | None = None
     crowds: int = 0
+    heads_only: bool = False
 
 
 STAGES = (
@@ -74,8 +76,8 @@ STAGES = (
     Stage("mixture", 0.3, True, 4, 3, 96, (1e-3, 6e-4), own_boxes=0.3),
     Stage("roll-out", 0.4, True, 2, 4, SIDE, (6e-4, 3e-5), own_boxes=0.8, twins=0.6, stride=6, crowds=4),
 )
-TRAINED_ON = replace(STAGES[-1], rates=(3e-4, 3e-5))  # what a checkpoint is trained on with
-HEAD = Stage("head", 1.0, True, 0, 0, SIDE, (2e-3, 5e-4), twins=0.6, crowds=4)
+TRAINED_ON = replace(STAGES[-1], rates=(5e-4, 3e-5))  # what a checkpoint is trained on with
+HEADS = replace(STAGES[-1], name="heads", rates=(1.5e-3, 5e-4), heads_only=True)
 
 
 def tiny_config() -> SataConfig:
@@ -99,8 +101,8 @@ def tiny_config() -> SataConfig:
         use_relative_coords=True,
         mask_affinity_threshold=0.5,  # these four from `evaluate` on the seeds 1000:1005
         match_threshold=0.65,
-        motion_weight=0.45,
-        box_margin=0.12,
+        motion_weight=0.8,
+        box_margin=0.2,
     )
 
 
@@ -131,8 +133,14 @@ class Clips(IterableDataset):
 
 
 def optimisers(model: SataModel) -> list[torch.optim.Optimizer]:
-    """Muon (arXiv 2502.16982) for matrices between features; AdamW for tables, routers, kernels and scales."""
-    matrices = [value for value in model.parameters() if value.ndim == 2 and min(value.shape) >= LEAST_SIDE]
+    """Muon (arXiv 2502.16982) for matrices between features; AdamW for tables, routers, kernels, scales, and for what
+    starts from zero, which has farther to go than Muon's steps take it."""
+    late = {id(layer.weight) for layer in model.modules() if getattr(layer, "starts_from_zero", False)}
+    matrices = [
+        value
+        for value in model.parameters()
+        if value.ndim == 2 and min(value.shape) >= LEAST_SIDE and id(value) not in late
+    ]
     chosen = {id(value) for value in matrices}
     rest = [value for value in model.parameters() if id(value) not in chosen]
     groups = [
@@ -158,28 +166,33 @@ class Trainer:
         self.step, self.clips, self.seconds = 0, 0, 0.0
 
     def train_step(
-        self, batch: ClipBatch | None, rate: float, own_boxes: float, crowds: ClipBatch | None = None
+        self,
+        batch: ClipBatch | None,
+        rate: float,
+        own_boxes: float,
+        crowds: ClipBatch | None = None,
+        *,
+        heads_only: bool = False,
     ) -> dict[str, float]:
         """One step; the losses by name. L_CM takes part in every second step, for its second pass."""
         began = time.perf_counter()
         losses: dict[str, torch.Tensor] = {}
         if batch is not None:
-            complementary = self.model.config.use_experts and self.step % 2 == 0
+            complementary = self.model.config.use_experts and self.step % 2 == 0 and not heads_only
             losses |= rollout_losses(
                 self.model,
                 batch.to(self.accelerator.device),
                 self.generator,
                 own_boxes=own_boxes,
                 complementary=complementary,
+                heads_only=heads_only,
             )
             self.accelerator.backward(losses["total"])
         if crowds is not None:
-            found = crowd_losses(
-                self.model, crowds.to(self.accelerator.device), self.generator, head_only=batch is None
-            )
+            found = crowd_losses(self.model, crowds.to(self.accelerator.device), self.generator, heads_only=heads_only)
             self.accelerator.backward(found["total"])
             losses |= found | {"total": found["total"] + losses.get("total", 0)}
-        self.share_gradients(self.model.detection if batch is None else self.model)
+        self.share_gradients(heads_only)
         self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -194,11 +207,15 @@ class Trainer:
         self.seconds += time.perf_counter() - began
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def share_gradients(self, taught: nn.Module) -> None:
+    def share_gradients(self, heads_only: bool = False) -> None:
         """Every process takes the mean of all for what is taught; a parameter without a gradient counts as zero."""
         if self.accelerator.num_processes == 1:
             return
-        trained = [value for value in taught.parameters() if value.requires_grad]
+        trained = [
+            value
+            for name, value in self.model.named_parameters()
+            if value.requires_grad and not (heads_only and name.startswith(BEFORE_FEATURES))
+        ]
         parts = [torch.zeros_like(value) if value.grad is None else value.grad for value in trained]
         flat = torch.cat([part.flatten() for part in parts])
         shared = self.accelerator.reduce(flat, "mean").split([part.numel() for part in parts])
@@ -257,7 +274,8 @@ def train_stage(
         first, last = stage.rates
         rate = (first + (last - first) * done) * min(1.0, 0.05 + done / 0.02)
         clips, crowds = next(batches)
-        for name, value in trainer.train_step(clips, rate, stage.own_boxes * done, crowds).items():
+        losses = trainer.train_step(clips, rate, stage.own_boxes * done, crowds, heads_only=stage.heads_only)
+        for name, value in losses.items():
             sums.setdefault(name, []).append(value)
         if trainer.step % LOG_STEPS == 0 and trainer.accelerator.is_main_process:
             means = {name: round(sum(values) / len(values), 4) for name, values in sums.items()}
@@ -283,9 +301,11 @@ def train_command(
         Path | None, typer.Option("--from", help="Begin from this checkpoint: train it on, with more of the last part.")
     ] = None,
     head_minutes: Annotated[
-        float, typer.Option(min=0, help="First so long with the detection head alone, if --from has none.")
+        float, typer.Option(min=0, help="First so long with the heads alone, where --from lacks a part of them.")
     ] = 0,
-    seed: int = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=9, help="Another one sees other clips: one for each time a checkpoint trains on.")
+    ] = 0,
 ) -> None:
     """Train the small model on generated scenes; run it again to go on."""
     if minutes <= 0:
@@ -303,7 +323,7 @@ def train_command(
     if state_file.exists():
         done = trainer.load(state_file)["stages_done"]
     first_seed = 0 if start is None else STARTED_SEEDS
-    first_seed += trainer.accelerator.process_index * PROCESS_SEEDS
+    first_seed += trainer.accelerator.process_index * PROCESS_SEEDS + seed * RUN_SEEDS
 
     def run(index: int, stage: Stage, length: float) -> None:
         train_stage(
@@ -317,7 +337,7 @@ def train_command(
         )
 
     if head_minutes and trainer.step == 0:
-        run(done, HEAD, head_minutes)
+        run(done, HEADS, head_minutes)
     rest = list(enumerate(STAGES))[min(done, len(STAGES) - 1) :]  # all done: more of the last
     shares = sum(stage.share for _, stage in rest)
     for index, stage in rest:

@@ -68,7 +68,7 @@ class TestDetections:
         seen: list[Candidates] = []
         session = SataSession(model, "mots", longest=SIDE)
         detected = session.detected
-        session.detected = lambda features: seen.append(detected(features)) or seen[-1]
+        session.detected = lambda features, tracklets: seen.append(detected(features, tracklets)) or seen[-1]
         scene = clips.scene(3, "twins")
         for frame in range(4):
             session.step(shown(case, scene, frame))
@@ -87,9 +87,8 @@ class TestDetections:
 
         masks = torch.zeros(4, 8, 8)
         masks[0, :4], masks[1, :4], masks[2, 4:, 4:] = 1, 1, 1
-        found = Candidates(
-            torch.zeros(4, 4), masks, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.ones(4, dtype=torch.bool)
-        )
+        boxes = torch.tensor([[0, 0, 1, 0.5], [0, 0, 1, 0.5], [0.5, 0.5, 1, 1], [0.25, 0.25, 0.5, 0.5]])
+        found = Candidates(boxes, masks, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.ones(4, dtype=torch.bool))
         frame = detections_of(found, 16, 16)
         assert frame.xyxy.tolist() == [[0, 0, 16, 8], [8, 8, 16, 16]]
         assert frame.scores.tolist() == pytest.approx([0.9, 0.7])

@@ -12,9 +12,11 @@ from plugins.tracking.boxes import (
     box_iou,
     boxes_of_masks,
     giou_loss,
+    inside_boxes,
     region_features,
     relative_coordinates,
     suppress_repeats,
+    widened,
 )
 
 
@@ -74,3 +76,16 @@ def test_coordinates_are_relative_to_the_box():
     torch.testing.assert_close(found[0, 0], torch.linspace(-0.875, 0.875, 8))
     torch.testing.assert_close(found[1, :, 0], torch.tensor([-1.25, -0.75, -0.25, 0.25]))
     torch.testing.assert_close(found[2], found[0].square())
+
+
+def test_a_widened_box_keeps_its_middle_and_stays_in_the_image():
+    boxes = torch.tensor([[0.4, 0.4, 0.6, 0.5], [0.0, 0.8, 0.2, 1.0]])
+    expected = torch.tensor([[0.35, 0.375, 0.65, 0.525], [0.0, 0.75, 0.25, 1.0]])
+    torch.testing.assert_close(widened(boxes, 1.5), expected)
+
+
+def test_the_cells_inside_a_box_are_those_whose_middle_is():
+    cells = inside_boxes(torch.tensor([[0.25, 0.5, 0.5, 1.0]]), 1.0, 4, 8)
+    assert cells.shape == (1, 4, 8)
+    assert cells[0].nonzero().tolist() == [[2, 2], [2, 3], [3, 2], [3, 3]]
+    assert inside_boxes(torch.tensor([[0.25, 0.5, 0.5, 1.0]]), 2.0, 4, 8).sum() == 4 * 3

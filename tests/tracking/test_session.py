@@ -163,7 +163,7 @@ class TestLifecycle:
             masks = torch.zeros(2, 32, 32)
             masks[0, 4:9, 4:9] = masks[1, 20:25, 20:25] = 1
             found = Candidates(torch.tensor([left, right]), masks, torch.ones(2), torch.ones(2, dtype=torch.bool))
-            session.detected = lambda _: found  # ty: ignore[invalid-assignment]
+            session.detected = lambda *_: found  # ty: ignore[invalid-assignment]
             return [session.step(frame(scene, index)).xyxy[:, 0].argsort().tolist() for index in range(2)]
 
         assert names(0.0) == [[0, 1], [1, 0]]  # looks alone exchange them, as this affinity has it
@@ -280,7 +280,7 @@ class TestSensors:
 class TestParts:
     def test_the_banks_are_padded_and_marked(self):
         def tracklet(count: int) -> Tracklet:
-            made = Tracklet(1, torch.zeros(4), torch.zeros(2, 2), 1.0, torch.zeros(4))
+            made = Tracklet(1, torch.zeros(4), torch.zeros(2, 2), 1.0)
             for when in range(count):
                 made.remember(torch.full((3,), float(when)), torch.full((2, 3), float(when)), when, 4)
             return made
@@ -294,13 +294,27 @@ class TestParts:
 
     def test_where_a_tracklet_should_be_is_known_until_it_is_gone_for_too_long(self):
         def tracklet(speed: float, missed: int) -> Tracklet:
-            moved = torch.tensor([speed, 0.0, speed, 0.0])
-            return Tracklet(1, torch.tensor([0.1, 0.1, 0.3, 0.3]), torch.zeros(2, 2), 1.0, moved, missed=missed)
+            made = Tracklet(1, torch.tensor([0.1, 0.1, 0.3, 0.3]), torch.zeros(2, 2), 1.0, missed=missed)
+            made.speed = torch.tensor([speed, 0.0])
+            return made
 
         boxes = torch.tensor([[0.1, 0.1, 0.3, 0.3], [0.2, 0.1, 0.4, 0.3]])
         candidates = Candidates(boxes, torch.zeros(2, 2, 2), torch.ones(2), torch.ones(2, dtype=torch.bool))
         overlap = overlap_with_expected(candidates, [tracklet(0, 0), tracklet(0.1, 0), tracklet(0.1, 5)])
         torch.testing.assert_close(overlap, torch.tensor([[1, 1 / 3, 0], [1 / 3, 1, 0]]))
+
+    def test_a_straight_way_is_foretold_and_one_wrong_box_hardly_turns_it(self):
+        def box(place: float) -> torch.Tensor:
+            return torch.tensor([place, 0.4, place + 0.2, 0.6])
+
+        made = Tracklet(1, box(0.0), torch.zeros(2, 2), 1.0)
+        for when in range(1, 12):
+            made.seen(box(0.02 * when), made.mask, 1.0)
+            torch.testing.assert_close(made.expected_box(), box(0.02 * (when + 1)))
+        made.seen(box(0.02 * 12 + 0.06), made.mask, 1.0)
+        assert 0 < float(made.expected_box()[0]) - 0.02 * 13 < 0.6 * 0.06
+        made.missed = 2
+        assert float(made.expected_box()[0]) == pytest.approx(0.02 * 15, abs=0.06)
 
     def test_what_covers_the_same_is_one_candidate_and_keeps_the_better_score(self):
         masks = torch.zeros(3, 4, 4)

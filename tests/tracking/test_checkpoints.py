@@ -20,11 +20,16 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcesso
 from transformers.dynamic_module_utils import get_imports, get_relative_import_files
 
 from plugins.tracking import SataModel, SataPipeline, SataProcessor, TrackingError
+from plugins.tracking.boxes import box_iou
 from plugins.tracking.plugin import SPEC
+from plugins.tracking.rollout import jittered
+from plugins.tracking.scenes import EVALUATION_SEEDS, generate_scene
+from plugins.tracking.session import SataSession
 
 from .pipelines import BOX, SIDE, small_scene, tiny_pipeline, tracks_alike
 
 PLUGIN = Path(__file__).resolve().parents[2] / "plugins" / "tracking"
+PUBLISHED = PLUGIN.parents[1] / "hub_cards" / "sata-tiny"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,13 +93,16 @@ class TestCheckpoints:
         assert isinstance(AutoProcessor.from_pretrained(folder), SataProcessor)
         assert type(AutoImageProcessor.from_pretrained(folder)).__name__ == "SataImageProcessor"
 
-    def test_half_precision_finds_nearly_the_same(self, folder, scene):
-        full, half = (SataPipeline.from_pretrained(folder, dtype=dtype, device="cpu") for dtype in (None, "bf16"))
-        inputs = full.processor({"rgb": scene.frames["rgb"][0]})
+    def test_half_precision_finds_nearly_the_same(self, scene):
+        """Of trained weights: routers of random ones are undecided, and a rounding changes experts."""
+        full, half = (SataPipeline.from_pretrained(PUBLISHED, dtype=dtype, device="cpu") for dtype in (None, "bf16"))
+        inputs = full.processor({name: scene.frames[name][0] for name in ("rgb", "thermal")})
         inputs.pop("original_sizes")
         with torch.no_grad():
             one, two = (each.model(**inputs).logits.sigmoid() for each in (full, half))
-        assert 0 < (one - two).abs().mean() < 1e-2  # the mean: where routers are undecided, a cell may change experts
+        assert one.max() > 0.3
+        assert 0 < (one - two).abs().mean() < 1e-3
+        assert (one - two).abs().max() < 0.05
         assert half(scene, task="vos", prompts=[BOX]).run["dtype"] == "bfloat16"
 
     def test_it_moves_with_its_sessions(self, pipe, scene):
@@ -239,6 +247,31 @@ print(json.dumps({"task": pipe.task, "house": house}))
 
 
 class TestPublished:
+    def test_of_twins_that_touch_more_are_found_where_both_are_expected(self):
+        model, generator = SataPipeline.from_pretrained(PUBLISHED, device="cpu").model, torch.Generator().manual_seed(0)
+        session = SataSession(model, "mots", modalities=("rgb", "thermal"))
+        touching, found = 0, {"untold": 0, "told": 0}
+        for seed in range(EVALUATION_SEEDS + 100, EVALUATION_SEEDS + 104):
+            scene = generate_scene(seed, twins=True)
+            for index in range(0, len(scene), 3):
+                boxes = torch.tensor(list(scene.boxes[index].values())) / 128
+                middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+                nearest = 128 * (torch.cdist(middles, middles) + 9 * torch.eye(len(boxes))).amin(1)
+                near = boxes[(nearest > 8) & (nearest < 14)]
+                if not len(near):
+                    continue
+                touching += len(near)
+                looked = session.look({name: scene.frames[name][index] for name in ("rgb", "thermal")})
+                assert looked is not None
+                about = jittered(boxes, 0.1, generator)
+                with torch.inference_mode():
+                    for name, expected in (("untold", None), ("told", [about])):
+                        (detected,) = model.detect(looked.features, expected)
+                        found[name] += int((box_iou(near, detected.boxes) > 0.6).any(1).sum())
+        assert touching > 30
+        assert found["told"] > 0.75 * touching
+        assert found["told"] > 1.1 * found["untold"]
+
     def test_a_fresh_process_gets_the_same_from_the_folder_alone_and_without_torchvision(self, folder, scene, tmp_path):
         video = {name: scene.frames[name][:3] for name in ("rgb", "thermal")}
         np.savez(tmp_path / "video.npz", **video)

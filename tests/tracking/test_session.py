@@ -10,7 +10,7 @@ import torch
 
 from plugins.tracking.errors import TrackingError
 from plugins.tracking.scenes import Scene, generate_scene
-from plugins.tracking.session import Candidates, SataSession, distinct, overlap_with_expected
+from plugins.tracking.session import Candidates, SataSession, alone, distinct, overlap_with_expected
 from plugins.tracking.tracklets import Tracklet, banks
 from plugins.tracking.views import make_view, model_size
 from tests.tracking.tiny import tiny_model, wake_experts
@@ -169,6 +169,21 @@ class TestLifecycle:
         assert names(0.0) == [[0, 1], [1, 0]]  # looks alone exchange them, as this affinity has it
         assert names(2.0) == [[0, 1], [0, 1]]
 
+    def test_what_is_tracked_is_looked_for_until_it_is_gone_for_too_long(self, scene):
+        session = start("mots")
+        told: list[Any] = []
+        detect = session.model.detect
+        session.model.detect = lambda features, expected=None: told.append(expected) or detect(features, expected)
+        session.step(frame(scene, 0))
+        assert told == [None]
+        for tracklet, missed in zip(session.tracklets.values(), (0, 5), strict=False):
+            tracklet.missed = missed
+        expected = [each.expected_box() for each in session.tracklets.values() if each.missed < 5]
+        assert len(expected) == len(session.tracklets) - 1 > 0
+        session.step(frame(scene, 1))
+        (boxes,) = told[1]
+        torch.testing.assert_close(boxes, torch.stack(expected))
+
     def test_automatic_ids_start_above_the_prompted_ones(self, scene):
         session = start("mots", seed=3)  # weights that see more than one thing
         session.add_prompt(42, box=(5, 5, 30, 30))
@@ -324,6 +339,11 @@ class TestParts:
         assert len(found) == 2
         assert found.scores.tolist() == pytest.approx([0.8, 0.5])
         assert found.detected.tolist() == [True, False]
+
+    def test_a_pixel_belongs_to_the_mask_that_is_surest_of_it(self):
+        masks = torch.tensor([[[0.9, 0.6, 0.2]], [[0.3, 0.8, 0.4]]])
+        assert alone(masks).tolist() == [[[True, False, False]], [[False, True, False]]]
+        assert alone(torch.ones(2, 1, 1)).tolist() == [[[True]], [[False]]]
 
 
 class TestThreads:

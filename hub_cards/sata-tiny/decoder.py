@@ -53,9 +53,10 @@ class TwoWayLayer(nn.Module):
 class Appearance(nn.Module):
     """What a first mask holds against what is around it, as evidence for each pixel: what tells twins apart.
 
-    `forward(token [n, d], logits [n, h, w], features [n, f, h, w], detail [n, c, h, w], near [n, h, w])` is what to add
-    to the logits [n, h, w]: a linear classifier of pixels by features and detail, whose weights a small network makes
-    of their means inside the mask and beside it, `near` (0..1) being where it is looked for.
+    `forward(token [n, d], logits [n, h, w], features [n, f, h, w], detail [B, c, h, w], source int64 [n], near
+    [n, h, w])` is what to add to the logits [n, h, w]: a linear classifier of pixels by features and detail, whose
+    weights a small network makes of their means inside the mask and beside it, `near` (0..1) being where it is looked
+    for and `source` the image that each mask is of.
     """
 
     def __init__(self, width: int, features: int, detail: int) -> None:
@@ -71,12 +72,13 @@ class Appearance(nn.Module):
         logits: torch.Tensor,
         features: torch.Tensor,
         detail: torch.Tensor,
+        source: torch.Tensor,
         near: torch.Tensor,
     ) -> torch.Tensor:
         inside = logits.detach().sigmoid()
         weights = torch.stack([inside * near, (1 - inside) * near], 1).flatten(2)
         weights = weights / weights.sum(2, keepdim=True).clamp_min(1e-3)
-        seen = torch.cat([features, functional.gelu(self.surface(detail))], 1)
+        seen = torch.cat([features, functional.gelu(self.surface(detail))[source]], 1)
         means = torch.einsum("nkp,ncp->nkc", weights, seen.flatten(2))
         judged = self.judge(torch.cat([token, means.flatten(1)], 1))
         return torch.einsum("nc,nchw->nhw", judged[:, :-1], seen) / MASK_WIDTH**0.5 + judged[:, -1, None, None]
@@ -118,7 +120,7 @@ class MaskDecoder(nn.Module):
         kernels = torch.stack([layer(tokens[:, index]) for index, layer in enumerate(self.kernels)], 1)
         masks = torch.einsum("nkc,nchw->nkhw", kernels, features) / MASK_WIDTH**0.5
         near = inside_boxes(prompts.boxes, NEAR, *fine.shape[2:])
-        further = self.appearance(tokens[:, 0], masks[:, 0], features, detail[prompts.source], near)
+        further = self.appearance(tokens[:, 0], masks[:, 0], features, detail, prompts.source, near)
         return Decoded(
             torch.cat([(masks[:, 0] + further)[:, None], masks[:, 1:]], 1),
             self.affinity(tokens[:, self.count]),

@@ -24,7 +24,7 @@ from .modeling_sata import Embedded, Features, SataModel
 from .prompts import Prompts
 from .results import TASKS, FrameInstances
 from .session_prompts import PROMPTED, Prompt, checked_box, checked_mask, checked_points
-from .tracklets import EXTRAPOLATED, Tracklet, banks
+from .tracklets import Tracklet, banks
 
 SAME_MASK = 0.7  # IoU from which two candidates are one
 FIRST_AUTOMATIC_ID = 1
@@ -270,7 +270,7 @@ class SataSession:
 
         Also where a mask is carried on: without them, or with their boxes alone, what is carried on drifts.
         """
-        recent = [tracklet.expected_box() for tracklet in tracklets if tracklet.missed < EXTRAPOLATED]
+        recent = [tracklet.expected_box() for tracklet in tracklets if tracklet.foreseen]
         (found,) = self.model.detect(features, [torch.stack(recent)] if recent else None)
         count = len(found.boxes)
         device = found.boxes.device
@@ -383,7 +383,10 @@ class SataSession:
 
 
 def alone(masks: torch.Tensor) -> torch.Tensor:
-    """Masks [n, h, w] in 0..1 cut at one half to bool, each pixel the one's whose mask is surest of it."""
+    """Masks [n, h, w] in 0..1 cut at one half to bool, each pixel the one's whose mask is surest of it.
+
+    `FrameInstances.disjoint`, which has the cut masks alone, can only leave it to the better instance.
+    """
     numbers = torch.arange(len(masks), device=masks.device)[:, None, None]
     return (masks > 0.5) & (masks.argmax(0)[None] == numbers)
 
@@ -422,7 +425,7 @@ def mask_overlap(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 def overlap_with_expected(candidates: Candidates, tracklets: list[Tracklet]) -> torch.Tensor:
     """IoU of each candidate's box with where each tracklet should be, [m, n]; 0 for one lost for too long to say."""
     expected = torch.stack([tracklet.expected_box() for tracklet in tracklets])
-    known = torch.tensor([tracklet.missed < EXTRAPOLATED for tracklet in tracklets], device=expected.device)
+    known = torch.tensor([tracklet.foreseen for tracklet in tracklets], device=expected.device)
     return box_iou(candidates.boxes, expected) * known
 
 

@@ -40,6 +40,11 @@ class Tracklet:
         self.middle = middle_of(self.box)
         self.speed = torch.zeros_like(self.middle)
 
+    @property
+    def foreseen(self) -> bool:
+        """Whether it was seen lately enough to say where it should be now."""
+        return self.missed < EXTRAPOLATED
+
     def expected_box(self) -> torch.Tensor:
         """Where it should be now, at constant velocity and size; a lost one goes on for a while, then waits."""
         middle = self.middle + self.speed * min(self.missed + 1, EXTRAPOLATED)
@@ -57,7 +62,7 @@ class Tracklet:
         """Move to where it was found.
 
         Where it is going is filtered, by gains that fall as an alpha-beta filter's over a growing memory: objects have
-        inertia, and the boxes of their masks jump where they touch.
+        inertia, and boxes jump where objects touch.
         """
         self.sightings += 1
         count, steps = self.sightings, self.missed + 1

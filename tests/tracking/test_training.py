@@ -222,7 +222,9 @@ class TestAppearance:
         def masks(logits: torch.Tensor, detail: torch.Tensor) -> torch.Tensor:
             count = len(logits)
             nothing = torch.zeros(count, 32, 16, 16)
-            return logits + part(torch.zeros(count, 32), logits, nothing, detail, torch.ones(count, 16, 16))
+            return logits + part(
+                torch.zeros(count, 32), logits, nothing, detail, torch.arange(count), torch.ones(count, 16, 16)
+            )
 
         for _ in range(200):
             truth, logits, detail = sample(16)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from core.jobs import Job
 from core.registry import PluginFailure
 
+# For events: no progress over what they change. With `show_progress` alone Gradio still keeps a status for each of
+# them and writes all of those anew at every event of the page, which was a third of what opening it cost.
+NO_PROGRESS: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": []}
 STATUS_WORDS = {
     "waiting": "Waiting",
     "running": "Running",

@@ -7,14 +7,13 @@ import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from html import escape
-from typing import Any
 
 import gradio as gr
 import typer
 
 from apps import about
 from apps.address import DEFAULT_HOST, DEFAULT_PORT, Host, Port
-from apps.components import readout, unavailable
+from apps.components import NO_PROGRESS, readout, unavailable
 from apps.pages import Page, mount_page
 from apps.server import serve
 from core.errors import QuartetError
@@ -28,11 +27,14 @@ MASTHEAD = """<header class="masthead">
 <rect x="18" y="9" width="5" height="21" rx="2.5"/>
 <rect class="fourth" x="26" y="20" width="5" height="10" rx="2.5"/>
 </svg><div><h1>{title}</h1><p>{tagline}</p></div></header>"""
-# Keeps the address bar a link to what is on screen. A job belongs to its tab, so it goes when the tab does.
-# On clicks (the keyboard makes them too) and not on Gradio's `select`: that also fires while the page opens,
-# before the link in the address was followed.
-REMEMBER_TAB = """() => {{
+# Opens the tab that the address names, and keeps the address bar a link to what is on screen. A job belongs to its tab,
+# so it goes when the tab does. On clicks (the keyboard makes them too) and not on Gradio's `select`: that also fires
+# while the page opens, before the link in the address was followed. In the browser, because an event with the tabs
+# among its outputs makes Gradio go through every component of the app at every event from then on.
+FOLLOW_TABS = """() => {{
   const slugs = new Set({slugs});
+  const wanted = new URL(window.location.href).searchParams.get("tab");
+  if (slugs.has(wanted)) document.getElementById(`${{wanted}}-button`)?.click();
   document.addEventListener("click", (event) => {{
     const slug = event.target.closest("#suite [role=tab]")?.id.replace(/-button$/, "");
     const here = new URL(window.location.href);
@@ -68,7 +70,7 @@ def frame(title: str, tagline: str) -> Generator[gr.Blocks]:
         gr.HTML(MASTHEAD.format(title=escape(title), tagline=escape(tagline)), elem_id="masthead")
         runtime = gr.HTML(checking, elem_id="runtime")
         # In a load event, not here: start-up does not wait for torch.
-        blocks.load(runtime_readout, None, runtime, api_visibility="private", show_progress="hidden")
+        blocks.load(runtime_readout, None, runtime, api_visibility="private", **NO_PROGRESS)
         yield blocks
 
 
@@ -85,17 +87,12 @@ def build_suite(pages: Sequence[Page]) -> gr.Blocks:
     every = (*pages, Page("about", None, blocks=about.build_page(pages)))
     slugs = [page.slug for page in every]
 
-    def follow_link(request: gr.Request) -> Any:
-        wanted = request.query_params.get("tab")
-        return gr.Tabs(selected=wanted) if wanted in slugs else gr.skip()
-
     with frame("Quartet", TAGLINE) as suite:
-        with gr.Tabs(elem_id="suite", overflow_behavior="wrap") as tabs:
+        with gr.Tabs(elem_id="suite", overflow_behavior="wrap"):
             for page in every:
                 with gr.Tab(page.title, id=page.slug, elem_id=page.slug):
                     show(page)
-        suite.load(follow_link, None, tabs, api_visibility="private", show_progress="hidden")
-        suite.load(None, js=REMEMBER_TAB.format(slugs=json.dumps(slugs)), api_visibility="private")
+        suite.load(None, js=FOLLOW_TABS.format(slugs=json.dumps(slugs)), api_visibility="private")
     return suite
 
 

@@ -13,6 +13,7 @@ from apps.attribution.following import progress
 from apps.attribution.links import linked_job_of
 from apps.attribution.model_work import EMBEDDED, MIXTURES, MODEL_DOWNLOADS, ModelRequest, planted_rows, submit
 from apps.attribution.work import SLUG
+from apps.components import NO_PROGRESS
 from apps.job_pages import POLL_SECONDS, find_job, remember_job, shown_errors, stop_job
 from core.jobs import Job
 from core.registry import load_object
@@ -23,9 +24,13 @@ over the data, its layers are pooled while it runs, and each is decomposed. The 
 DATA = """A **parquet** file with the columns `image` (bytes), `text` and `label`, at most 200 MB. CLIP, LLaVA, BLIP and
 Qwen2.5-VL need the answers that they may choose from, ViLT and the embedded model have their own."""
 SHOWN = 4  # generated examples
+OPEN_TAB = """(id) => {
+  if (id) document.getElementById("attribution-model-button")?.click();
+  return id;
+}"""
 
 
-def build_model_tab(page: gr.Blocks, tabs: gr.Tabs) -> None:
+def build_model_tab(page: gr.Blocks) -> None:
     """Controls and results, inside their tab; a link to a job of this tab opens it."""
     gr.Markdown(ABOUT)
     job_id = gr.Textbox(visible=False, label="Model job", elem_id="model-job")
@@ -43,25 +48,20 @@ def build_model_tab(page: gr.Blocks, tabs: gr.Tabs) -> None:
         [inputs.mixture, inputs.examples, inputs.target, inputs.readouts, inputs.seed],
         job_id,
         api_name="attribution_model_example",
-        show_progress="hidden",
+        **NO_PROGRESS,
     )
     inputs.run_file.click(
         attribution_model_explain,
         [inputs.model, inputs.file, inputs.options, inputs.target, inputs.readouts, inputs.seed],
         job_id,
         api_name="attribution_model_explain",
-        show_progress="hidden",
+        **NO_PROGRESS,
     )
-    inputs.stop.click(_stop, job_id, None, api_visibility="private", show_progress="hidden", queue=False)
+    inputs.stop.click(_stop, job_id, None, api_visibility="private", **NO_PROGRESS, queue=False)
 
-    linked = linked_job_of("model")
-
-    def open_linked(request: gr.Request) -> list[Any]:
-        job = linked(request)
-        return [job, gr.Tabs(selected="model") if job else gr.skip()]
-
-    page.load(open_linked, None, [job_id, tabs], api_visibility="private", show_progress="hidden")
+    page.load(linked_job_of("model"), None, job_id, api_visibility="private", **NO_PROGRESS)
     job_id.change(None, job_id, None, js=remember_job(SLUG), api_visibility="private")
+    job_id.change(None, job_id, None, js=OPEN_TAB, api_visibility="private")
 
     def poll(job: str, already: str, *costs: float | None) -> list[Any]:
         return progress(job, already, costs, results)
@@ -72,7 +72,7 @@ def build_model_tab(page: gr.Blocks, tabs: gr.Tabs) -> None:
         [job_id, shown, *results.costs],
         outputs,
         api_visibility="private",
-        show_progress="hidden",
+        **NO_PROGRESS,
         concurrency_limit=8,  # it only looks
     )
     gr.on(
@@ -81,7 +81,7 @@ def build_model_tab(page: gr.Blocks, tabs: gr.Tabs) -> None:
         [job_id, *results.costs],
         results.cards,
         api_visibility="private",
-        show_progress="hidden",
+        **NO_PROGRESS,
     )
 
 

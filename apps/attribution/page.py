@@ -14,7 +14,7 @@ from apps.attribution.links import linked_job_of
 from apps.attribution.model_page import build_model_tab
 from apps.attribution.playground import build_playground
 from apps.attribution.work import DOWNLOADS, EXAMPLES, SLUG, Columns, Request, Settings, input_error, submit
-from apps.components import note
+from apps.components import NO_PROGRESS, note
 from apps.job_pages import POLL_SECONDS, find_job, job_state, remember_job, shown_errors, stop_job
 from core.jobs import Job
 from core.registry import load_object
@@ -31,11 +31,11 @@ def build_page() -> gr.Blocks:
     """The page as blocks; nothing of the plugin is imported before a handler runs."""
     with gr.Blocks() as page:
         gr.Markdown(INTRO, elem_id="attribution-intro")
-        with gr.Tabs(elem_id="attribution-tabs") as tabs:
+        with gr.Tabs(elem_id="attribution-tabs"):
             with gr.Tab("Your data", id="data", elem_id="attribution-data"):
                 _build_analysis(page)
             with gr.Tab("A model", id="model", elem_id="attribution-model"):
-                build_model_tab(page, tabs)
+                build_model_tab(page)
             with gr.Tab("Known truth", id="truth", elem_id="attribution-truth") as truth:
                 build_playground(truth)
     return page
@@ -64,17 +64,17 @@ def _build_analysis(page: gr.Blocks) -> None:
         [job_id, shown, *results.costs],
         outputs,
         api_visibility="private",
-        show_progress="hidden",
+        **NO_PROGRESS,
         concurrency_limit=8,  # it only looks; one visitor's poll need not wait for another's
     )
-    page.load(linked_job_of("data"), None, job_id, api_visibility="private", show_progress="hidden")
+    page.load(linked_job_of("data"), None, job_id, api_visibility="private", **NO_PROGRESS)
     gr.on(
         [cost.change for cost in results.costs],
         _cards_again,
         [job_id, *results.costs],
         results.cards,
         api_visibility="private",
-        show_progress="hidden",
+        **NO_PROGRESS,
     )
     gr.api(attribution_result, api_name="attribution_result", queue=False)
     gr.api(attribution_stop, api_name="attribution_stop", queue=False)
@@ -207,22 +207,22 @@ def _connect(inputs: _Inputs, job_id: gr.Textbox, outputs: list[Any]) -> None:
         [inputs.example, *inputs.settings],
         job_id,
         api_name="attribution_example",
-        show_progress="hidden",
+        **NO_PROGRESS,
     )
     inputs.run_file.click(
         attribution_explain,
         [inputs.file, *inputs.columns, *inputs.settings],
         job_id,
         api_name="attribution_explain",
-        show_progress="hidden",
+        **NO_PROGRESS,
     )
-    inputs.stop.click(_stop, job_id, None, api_visibility="private", show_progress="hidden", queue=False)
+    inputs.stop.click(_stop, job_id, None, api_visibility="private", **NO_PROGRESS, queue=False)
     inputs.file.change(
         _look_at_file,
         inputs.file,
         [inputs.found, *inputs.columns],
         api_visibility="private",
-        show_progress="hidden",
+        **NO_PROGRESS,
     )
 
 

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 
 from apps.attribution import views
-from apps.components import note, table
+from apps.components import NO_PROGRESS, note, table
 from core.registry import load_object
 
 SLUG = "attribution"
@@ -59,7 +59,7 @@ def build_playground(tab: gr.Tab) -> None:
     quiet = {
         "concurrency_id": "accelerator",
         "api_visibility": "private",
-        "show_progress": "hidden",
+        **NO_PROGRESS,
         "trigger_mode": "always_last",
     }
     # Filled when somebody opens the tab, not when the app opens.

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.components import note
+from apps.components import NO_PROGRESS, note
 from apps.job_pages import linked_job, remember_job
 from apps.tracking.drawing import colour_of
 from apps.tracking.endpoints import (
@@ -69,8 +69,8 @@ def build_page() -> gr.Blocks:
                 stage = _Stage()
                 results = Results()
         _connect(inputs, stage, results, job_id, shown, timer)
-        page.load(_first_look, inputs.source, stage.looked, api_visibility="private", show_progress="hidden")
-        page.load(linked_job(SLUG), None, job_id, api_visibility="private", show_progress="hidden")
+        page.load(_first_look, inputs.source, stage.looked, api_visibility="private", **NO_PROGRESS)
+        page.load(linked_job(SLUG), None, job_id, api_visibility="private", **NO_PROGRESS)
         _offer_endpoints()
     return page
 
@@ -169,7 +169,7 @@ class _Stage:
 def _connect(
     inputs: _Inputs, stage: _Stage, results: Results, job_id: gr.Textbox, shown: gr.State, timer: gr.Timer
 ) -> None:
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    quiet: dict[str, Any] = {"api_visibility": "private", **NO_PROGRESS}
     inputs.run.click(
         _run,
         [

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from apps.address import ON_A_SPACE
-from apps.components import note
+from apps.components import NO_PROGRESS, note
 from apps.job_pages import linked_job, remember_job
 from apps.ui_action.cells import BEGIN_WITH, CELLS_SCRIPT, cells, first_look
 from apps.ui_action.controls import default_controls
@@ -73,7 +73,7 @@ def build_page() -> gr.Blocks:
         with gr.Accordion("Replay a trace", open=False, elem_id="ui-action-replayer"):
             build_replay()
         _connect(inputs, buttons, results, job_id, shown, question, timer)
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        quiet: dict[str, Any] = {"api_visibility": "private", **NO_PROGRESS}
         page.load(lambda: gr.HTML(games=cells()), None, inputs.cell, **quiet)
         page.load(first_look, inputs.look, results.first, **quiet)
         page.load(show_parsed, parsed_from, parsed, **quiet)
@@ -197,7 +197,7 @@ def _connect(
     question: gr.State,
     timer: gr.Timer,
 ) -> None:
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    quiet: dict[str, Any] = {"api_visibility": "private", **NO_PROGRESS}
     for button, handler in ((buttons.run, _run), (buttons.step, _step), (buttons.across, _across)):
         button.click(handler, [job_id, *inputs.given], job_id, concurrency_id="accelerator", **quiet)
     buttons.stop.click(_stop, job_id, None, queue=False, **quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -49,9 +50,14 @@ class ClipBatch:
         return ClipBatch(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
 
 
-def sensors(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """The two streams of a clip and what they are; where a sensor is dropped, the other one stands in for it."""
-    index = int(rng.integers(0, len(MODALITIES)))
+def sensors(
+    scene: Scene, rng: np.random.Generator, shares: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """The two streams of a clip and what they are; where a sensor is dropped, the other one stands in for it.
+
+    `shares` are how often each modality is the second stream; None for all as often.
+    """
+    index = int(rng.integers(0, len(MODALITIES)) if shares is None else rng.choice(len(MODALITIES), p=shares))
     rgb, other = scene.frames["rgb"], scene.frames[MODALITIES[index]]
     if index != RGB and rng.random() < DROP_SENSOR:
         if rng.random() < 0.5:
@@ -81,6 +87,7 @@ def clip_batch(
     size: tuple[int, int],
     twins: float | None = None,
     stride: int | None = None,
+    shares: Sequence[float] | None = None,
 ) -> ClipBatch:
     """`count` clips, each of a seed of its own from `seed` on.
 
@@ -88,6 +95,7 @@ def clip_batch(
         twins: the share of clips whose objects look alike; None leaves it to `random_scene`.
         stride: each clip's is drawn from 1 to this; None leaves it to `random_scene`. Paths cross in the middle of a
             clip, so that far strides show twins both apart and together, and near ones only together.
+        shares: as of `sensors`.
     """
     rng = np.random.default_rng(seed)
     streams, owners, masks = [], [], []
@@ -96,7 +104,7 @@ def clip_batch(
         if stride is not None:
             fixed["stride"] = int(rng.integers(1, stride + 1))
         scene, seen = visible_scene(seed + index, frames, size, **fixed)
-        streams.append(sensors(scene, rng))
+        streams.append(sensors(scene, rng, shares))
         owners += [index] * len(seen)
         masks += seen
     full = torch.from_numpy(np.stack(masks))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from .boxes import boxes_of_masks
+from .boxes import boxes_of_masks, widened
 from .clips import ClipBatch
 from .detection import detection_loss, expected_heat
 from .encoder import complementary_loss, orthogonal_loss, task_loss
@@ -17,6 +18,7 @@ from .prompts import Prompts
 JITTER = 0.08  # of a drawn box's sides
 DRIFT = 0.2  # of a carried-over box's sides
 POINTS = 2
+AT_ONCE = 6  # frames
 SILENT, OWN = 0.2, 0.4  # of the frames: nothing is expected, or what the head itself finds
 UNTOLD, WRONG = 0.15, 0.1  # of the objects: not expected, or elsewhere
 WEIGHTS = {"heat": 1.0, "box": 1.0, "mask": 1.0, "affinity": 1.0, "presence": 1.0, "association": 1.0}
@@ -122,6 +124,89 @@ def crowd_losses(
         "crowd_association": association,
         "total": losses["total"] + WEIGHTS["association"] * association,
     }
+
+
+@dataclass(frozen=True)
+class Sighted:
+    """What the model makes of a batch of clips, without gradients: features, and masks logits [n, F, h, w] of what its
+    objects' boxes point out."""
+
+    features: Features
+    masks: torch.Tensor
+
+
+@torch.no_grad()
+def sighted(model: SataModel, batch: ClipBatch, generator: torch.Generator) -> Sighted:
+    """Features a few frames at a time, which caches hold, and masks as a session makes them of detected boxes."""
+    parts = [
+        model.encode(*streams, first=first)
+        for *streams, first in zip(
+            *(each.split(AT_ONCE) for each in (batch.rgb, batch.other, batch.modality, batch.first)), strict=True
+        )
+    ]
+    fused = [torch.cat(maps) for maps in zip(*(part.fused for part in parts), strict=True)]
+    fine, stems = (torch.cat([getattr(part, name) for part in parts]) for name in ("fine", "stems"))
+    features = Features(fused, fine, stems, parts[-1].routing)
+    drawn = torch.zeros(len(batch.clip), dtype=torch.bool, device=fine.device)
+    masks = []
+    for frame in range(batch.frames):
+        wide = widened(jittered(batch.boxes[:, frame], JITTER, generator), 1 + model.config.box_margin)
+        masks.append(model.decode(features, Prompts(batch.clip * batch.frames + frame, wide, drawn)).masks[:, 0])
+    return Sighted(features, torch.stack(masks, 1))
+
+
+def identity_losses(
+    model: SataModel, batch: ClipBatch, seen: Sighted, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """Who each frame's objects are among all that was seen before, by name, and `total`.
+
+    In the last frame the decoder is prompted with what is remembered, and learns to read what embeddings have become.
+    """
+    features, frames = seen.features, batch.frames
+    losses: dict[str, list[torch.Tensor]] = {"association": []}
+    bank: list[Embedded] = []
+    known = torch.zeros_like(batch.visible[:, 0])
+    for frame in range(frames):
+        visible, source = batch.visible[:, frame], batch.clip * frames + frame
+        boxes = jittered(batch.boxes[:, frame], JITTER, generator)
+        masks = candidate_masks(seen.masks[:, frame, None], batch.masks[:, frame], generator)
+        embedded = embedded_where(model, features, boxes, masks, source, visible)
+        again = (visible & known).nonzero()[:, 0]
+        if len(again):
+            remembered = recalled(model, bank, [batch.visible[:, before] for before in range(frame)])
+            losses["association"].append(matching_loss(model, batch, embedded, remembered, visible, known))
+            if frame == frames - 1:
+                prompts = Prompts(source[again], boxes[again], known[again], memory=remembered.memory()[again])
+                found = model.decode(features, prompts)
+                for name, value in decoder_losses(found, batch.masks[again, frame], visible[again]).items():
+                    losses[name] = [value]
+        bank.append(embedded)
+        known = known | visible
+    nothing = model.temperature * 0
+    means = {name: torch.stack(values).mean() for name, values in losses.items() if values}
+    return means | {"total": sum((WEIGHTS[name] * value for name, value in means.items()), start=nothing)}
+
+
+def embedded_where(
+    model: SataModel,
+    features: Features,
+    boxes: torch.Tensor,
+    masks: torch.Tensor,
+    source: torch.Tensor,
+    visible: torch.Tensor,
+) -> Embedded:
+    """Embeddings of what is visible, among which alone attention is; zeros for the others."""
+    rows = visible.nonzero()[:, 0]
+    found = model.embed(features, boxes[rows], masks[rows], source[rows])
+    empty = (
+        torch.zeros(len(visible), *part.shape[1:]).to(part) for part in (found.fine, found.queries, found.signature)
+    )
+    return Embedded(
+        *(
+            whole.index_copy(0, rows, part)
+            for whole, part in zip(empty, (found.fine, found.queries, found.signature), strict=True)
+        )
+    )
 
 
 def frame_boxes(batch: ClipBatch) -> list[torch.Tensor]:

@@ -28,7 +28,7 @@ from .configuration_sata import SataConfig
 from .modeling_sata import SataModel
 from .pipeline_sata import SataPipeline
 from .processing_sata import SataProcessor
-from .rollout import crowd_losses, rollout_losses
+from .rollout import crowd_losses, identity_losses, rollout_losses, sighted
 
 DEFAULT_FOLDER = Path(".cache/sata-tiny")
 PROCESS_SEEDS = 1_000_000  # apart; a stage has ten million
@@ -42,6 +42,8 @@ DECAY = 0.05
 AVERAGED = 0.995  # what a step leaves of the running mean of the weights, which is what is published
 CROWD_STRIDE = 24  # of 30 frames: a clip's two ends may be as far apart as a scene's
 BEFORE_FEATURES = ("encoder.", "neck.", "stem.", "sharpen.", "blur.")  # parameters that are no head's
+NOT_IDENTITY = (*BEFORE_FEATURES, "detection.")
+REPEATS = 3  # steps that a batch of clips is good for, where only who is who is learned
 LEAST_SIDE = 16  # of what Muon sees as a matrix; routers and tables of a few rows are narrower
 
 
@@ -54,6 +56,7 @@ class Stage:
         twins, stride: as of `clip_batch`.
         crowds: so many further clips a step, of two frames up to `CROWD_STRIDE` apart, for detection and association.
         heads_only: the encoder, the neck and the stems stay as they are.
+        identity: who is who is all that is learned, as of `identity_losses`; with `sensors` as of `clip_batch`.
         rates: first and last learning rate.
     """
 
@@ -69,6 +72,8 @@ class Stage:
     stride: int | None = None
     crowds: int = 0
     heads_only: bool = False
+    identity: bool = False
+    sensors: tuple[float, ...] | None = None
 
 
 STAGES = (
@@ -78,6 +83,10 @@ STAGES = (
 )
 TRAINED_ON = replace(STAGES[-1], rates=(5e-4, 3e-5))  # what a checkpoint is trained on with
 HEADS = replace(STAGES[-1], name="heads", rates=(1.5e-3, 5e-4), heads_only=True)
+IDENTITY = Stage(  # mostly by what tells twins apart
+    "identity", 1.0, True, 6, 8, SIDE, (1e-3, 1e-4), twins=0.75, stride=4,
+    heads_only=True, identity=True, sensors=(0.1, 0.45, 0.3, 0.15),
+)  # fmt: skip
 
 
 def tiny_config() -> SataConfig:
@@ -121,7 +130,9 @@ class Clips(IterableDataset):
         seed = self.seed + worker * count
         while True:
             clips = (
-                clip_batch(seed, stage.clips, stage.frames, size, stage.twins, stage.stride) if stage.clips else None
+                clip_batch(seed, stage.clips, stage.frames, size, stage.twins, stage.stride, stage.sensors)
+                if stage.clips
+                else None
             )
             crowds = (
                 clip_batch(seed + stage.clips, stage.crowds, 2, size, stage.twins, CROWD_STRIDE)
@@ -192,7 +203,28 @@ class Trainer:
             found = crowd_losses(self.model, crowds.to(self.accelerator.device), self.generator, heads_only=heads_only)
             self.accelerator.backward(found["total"])
             losses |= found | {"total": found["total"] + losses.get("total", 0)}
-        self.share_gradients(heads_only)
+        self.descend(rate, BEFORE_FEATURES if heads_only else ())
+        self.count(batch, crowds, began)
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def identity_step(self, batch: ClipBatch, rate: float) -> dict[str, float]:
+        """Several small steps on one batch, whose features, most of the work, are the same in all; mean losses."""
+        began = time.perf_counter()
+        batch = batch.to(self.accelerator.device)
+        seen = sighted(self.model, batch, self.generator)
+        sums: dict[str, float] = {}
+        for _ in range(REPEATS):
+            losses = identity_losses(self.model, batch, seen, self.generator)
+            self.accelerator.backward(losses["total"])
+            self.descend(rate, NOT_IDENTITY)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / REPEATS
+        self.count(batch, None, began)
+        return sums
+
+    def descend(self, rate: float, untaught: tuple[str, ...] = ()) -> None:
+        """A step along the gradients of all processes; what is untaught, by how its name begins, stays."""
+        self.share_gradients(untaught)
         self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -200,21 +232,23 @@ class Trainer:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         self.average.update_parameters(self.model)
+
+    def count(self, batch: ClipBatch | None, crowds: ClipBatch | None, began: float) -> None:
+        """Note a step, its clips and its time."""
         self.step += 1
         self.clips += sum(len(each.rgb) // each.frames for each in (batch, crowds) if each is not None) * (
             self.accelerator.num_processes
         )
         self.seconds += time.perf_counter() - began
-        return {name: float(value.detach()) for name, value in losses.items()}
 
-    def share_gradients(self, heads_only: bool = False) -> None:
+    def share_gradients(self, untaught: tuple[str, ...] = ()) -> None:
         """Every process takes the mean of all for what is taught; a parameter without a gradient counts as zero."""
         if self.accelerator.num_processes == 1:
             return
         trained = [
             value
             for name, value in self.model.named_parameters()
-            if value.requires_grad and not (heads_only and name.startswith(BEFORE_FEATURES))
+            if value.requires_grad and not name.startswith(untaught)
         ]
         parts = [torch.zeros_like(value) if value.grad is None else value.grad for value in trained]
         flat = torch.cat([part.flatten() for part in parts])
@@ -274,7 +308,10 @@ def train_stage(
         first, last = stage.rates
         rate = (first + (last - first) * done) * min(1.0, 0.05 + done / 0.02)
         clips, crowds = next(batches)
-        losses = trainer.train_step(clips, rate, stage.own_boxes * done, crowds, heads_only=stage.heads_only)
+        if stage.identity:
+            losses = trainer.identity_step(clips, rate)
+        else:
+            losses = trainer.train_step(clips, rate, stage.own_boxes * done, crowds, heads_only=stage.heads_only)
         for name, value in losses.items():
             sums.setdefault(name, []).append(value)
         if trainer.step % LOG_STEPS == 0 and trainer.accelerator.is_main_process:
@@ -302,6 +339,10 @@ def train_command(
     ] = None,
     head_minutes: Annotated[
         float, typer.Option(min=0, help="First so long with the heads alone, where --from lacks a part of them.")
+    ] = 0,
+    identity_minutes: Annotated[
+        float,
+        typer.Option(min=0, help="Then so long with who is who alone, for a checkpoint that takes twins for another."),
     ] = 0,
     seed: Annotated[
         int, typer.Option(min=0, max=9, help="Another one sees other clips: one for each time a checkpoint trains on.")
@@ -336,8 +377,10 @@ def train_command(
             save=lambda: trainer.save(state_file, stages_done=index),
         )
 
-    if head_minutes and trainer.step == 0:
-        run(done, HEADS, head_minutes)
+    started = trainer.step > 0
+    for stage, length in ((HEADS, head_minutes), (IDENTITY, identity_minutes)):
+        if length and not started:
+            run(done, stage, length)
     rest = list(enumerate(STAGES))[min(done, len(STAGES) - 1) :]  # all done: more of the last
     shares = sum(stage.share for _, stage in rest)
     for index, stage in rest:

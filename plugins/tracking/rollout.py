@@ -19,6 +19,7 @@ JITTER = 0.08  # of a drawn box's sides
 DRIFT = 0.2  # of a carried-over box's sides
 POINTS = 2
 AT_ONCE = 6  # frames
+PACES, PAUSE, FORGOTTEN = 4, 20, 0.3  # times as slow, frames, share
 SILENT, OWN = 0.2, 0.4  # of the frames: nothing is expected, or what the head itself finds
 UNTOLD, WRONG = 0.15, 0.1  # of the objects: not expected, or elsewhere
 WEIGHTS = {"heat": 1.0, "box": 1.0, "mask": 1.0, "affinity": 1.0, "presence": 1.0, "association": 1.0}
@@ -158,33 +159,52 @@ def sighted(model: SataModel, batch: ClipBatch, generator: torch.Generator) -> S
 def identity_losses(
     model: SataModel, batch: ClipBatch, seen: Sighted, generator: torch.Generator
 ) -> dict[str, torch.Tensor]:
-    """Who each frame's objects are among all that was seen before, by name, and `total`.
+    """Who each frame's objects are among all that was seen before, lately or long ago, by name, and `total`.
 
     In the last frame the decoder is prompted with what is remembered, and learns to read what embeddings have become.
     """
     features, frames = seen.features, batch.frames
     losses: dict[str, list[torch.Tensor]] = {"association": []}
     bank: list[Embedded] = []
-    known = torch.zeros_like(batch.visible[:, 0])
+    known, last = torch.zeros_like(batch.visible[:, 0]), batch.boxes[:, 0]
     for frame in range(frames):
         visible, source = batch.visible[:, frame], batch.clip * frames + frame
         boxes = jittered(batch.boxes[:, frame], JITTER, generator)
         masks = candidate_masks(seen.masks[:, frame, None], batch.masks[:, frame], generator)
         embedded = embedded_where(model, features, boxes, masks, source, visible)
-        again = (visible & known).nonzero()[:, 0]
-        if len(again):
-            remembered = recalled(model, bank, [batch.visible[:, before] for before in range(frame)])
+        if bool((visible & known).any()):
+            remembered = model.recall(*gathered(bank), *remembered_when(batch, frame, generator))
             losses["association"].append(matching_loss(model, batch, embedded, remembered, visible, known))
             if frame == frames - 1:
-                prompts = Prompts(source[again], boxes[again], known[again], memory=remembered.memory()[again])
-                found = model.decode(features, prompts)
-                for name, value in decoder_losses(found, batch.masks[again, frame], visible[again]).items():
+                rows = known.nonzero()[:, 0]
+                about = jittered(torch.where(visible[:, None], batch.boxes[:, frame], last), DRIFT, generator)[rows]
+                prompts = Prompts(source[rows], about, known[rows], memory=remembered.memory()[rows])
+                found = decoder_losses(model.decode(features, prompts), batch.masks[rows, frame], visible[rows])
+                for name, value in found.items():
                     losses[name] = [value]
         bank.append(embedded)
-        known = known | visible
-    nothing = model.temperature * 0
+        known, last = known | visible, torch.where(visible[:, None], batch.boxes[:, frame], last)
     means = {name: torch.stack(values).mean() for name, values in losses.items() if values}
+    nothing = model.temperature * 0
     return means | {"total": sum((WEIGHTS[name] * value for name, value in means.items()), start=nothing)}
+
+
+def remembered_when(batch: ClipBatch, frame: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """How long ago each frame before this one was, int64 [n, frame], and bool, whether each object's is remembered.
+
+    A clip's time may run slower than it did. In half of the clips nothing of the newest frames is remembered, in half
+    of them the last of what is was long ago, and everywhere some is missing; what was seen at all is never forgotten.
+    """
+    clips, like = int(batch.clip.max()) + 1, batch.boxes
+    chance = uniform((3, clips, 1), like, generator)
+    place = torch.arange(frame, 0, -1, device=like.device)
+    pace, pause = 1 + (chance[0] * PACES).long(), ((2 * chance[1] - 1).clamp_min(0) * PAUSE).long()
+    gap = (2 * chance[2] - 1).clamp_min(0) * (frame - 1)
+    visible = batch.visible[:, :frame]
+    kept = visible & (place > gap)[batch.clip] & (uniform((len(batch.clip), frame), like, generator) > FORGOTTEN)
+    kept = torch.where(kept.any(1, keepdim=True), kept, visible)
+    first = torch.arange(frame, device=like.device) == 0
+    return (place * pace + pause)[batch.clip], torch.where(kept.any(1, keepdim=True), kept, first)
 
 
 def embedded_where(
@@ -310,8 +330,13 @@ def recalled(model: SataModel, bank: list[Embedded], seen: list[torch.Tensor]) -
     when = torch.stack(seen, 1)
     when = torch.where(when.any(1, keepdim=True), when, torch.arange(when.shape[1], device=when.device) == 0)
     age = torch.arange(len(bank), 0, -1, device=when.device).expand(len(when), -1)
+    return model.recall(*gathered(bank), age, when)
+
+
+def gathered(bank: list[Embedded]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What was seen of n objects in t frames: fine-grained vectors [n, t, d] and query tokens [n, t, q, d]."""
     fine, queries = (torch.stack([getattr(each, name) for each in bank], 1) for name in ("fine", "queries"))
-    return model.recall(fine, queries, age, when)
+    return fine, queries
 
 
 def matching_loss(

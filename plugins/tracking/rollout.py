@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
-from .boxes import boxes_of_masks, widened
+from .boxes import boxes_of_masks
 from .clips import ClipBatch
 from .detection import detection_loss, expected_heat
 from .encoder import complementary_loss, orthogonal_loss, task_loss
@@ -18,8 +17,6 @@ from .prompts import Prompts
 JITTER = 0.08  # of a drawn box's sides
 DRIFT = 0.2  # of a carried-over box's sides
 POINTS = 2
-AT_ONCE = 6  # frames
-PACES, PAUSE, FORGOTTEN = 4, 20, 0.3  # times as slow, frames, share
 SILENT, OWN = 0.2, 0.4  # of the frames: nothing is expected, or what the head itself finds
 UNTOLD, WRONG = 0.15, 0.1  # of the objects: not expected, or elsewhere
 WEIGHTS = {"heat": 1.0, "box": 1.0, "mask": 1.0, "affinity": 1.0, "presence": 1.0, "association": 1.0}
@@ -125,108 +122,6 @@ def crowd_losses(
         "crowd_association": association,
         "total": losses["total"] + WEIGHTS["association"] * association,
     }
-
-
-@dataclass(frozen=True)
-class Sighted:
-    """What the model makes of a batch of clips, without gradients: features, and masks logits [n, F, h, w] of what its
-    objects' boxes point out."""
-
-    features: Features
-    masks: torch.Tensor
-
-
-@torch.no_grad()
-def sighted(model: SataModel, batch: ClipBatch, generator: torch.Generator) -> Sighted:
-    """Features a few frames at a time, which caches hold, and masks as a session makes them of detected boxes."""
-    parts = [
-        model.encode(*streams, first=first)
-        for *streams, first in zip(
-            *(each.split(AT_ONCE) for each in (batch.rgb, batch.other, batch.modality, batch.first)), strict=True
-        )
-    ]
-    fused = [torch.cat(maps) for maps in zip(*(part.fused for part in parts), strict=True)]
-    fine, stems = (torch.cat([getattr(part, name) for part in parts]) for name in ("fine", "stems"))
-    features = Features(fused, fine, stems, parts[-1].routing)
-    drawn = torch.zeros(len(batch.clip), dtype=torch.bool, device=fine.device)
-    masks = []
-    for frame in range(batch.frames):
-        wide = widened(jittered(batch.boxes[:, frame], JITTER, generator), 1 + model.config.box_margin)
-        masks.append(model.decode(features, Prompts(batch.clip * batch.frames + frame, wide, drawn)).masks[:, 0])
-    return Sighted(features, torch.stack(masks, 1))
-
-
-def identity_losses(
-    model: SataModel, batch: ClipBatch, seen: Sighted, generator: torch.Generator
-) -> dict[str, torch.Tensor]:
-    """Who each frame's objects are among all that was seen before, lately or long ago, by name, and `total`.
-
-    In the last frame the decoder is prompted with what is remembered, and learns to read what embeddings have become.
-    """
-    features, frames = seen.features, batch.frames
-    losses: dict[str, list[torch.Tensor]] = {"association": []}
-    bank: list[Embedded] = []
-    known, last = torch.zeros_like(batch.visible[:, 0]), batch.boxes[:, 0]
-    for frame in range(frames):
-        visible, source = batch.visible[:, frame], batch.clip * frames + frame
-        boxes = jittered(batch.boxes[:, frame], JITTER, generator)
-        masks = candidate_masks(seen.masks[:, frame, None], batch.masks[:, frame], generator)
-        embedded = embedded_where(model, features, boxes, masks, source, visible)
-        if bool((visible & known).any()):
-            remembered = model.recall(*gathered(bank), *remembered_when(batch, frame, generator))
-            losses["association"].append(matching_loss(model, batch, embedded, remembered, visible, known))
-            if frame == frames - 1:
-                rows = known.nonzero()[:, 0]
-                about = jittered(torch.where(visible[:, None], batch.boxes[:, frame], last), DRIFT, generator)[rows]
-                prompts = Prompts(source[rows], about, known[rows], memory=remembered.memory()[rows])
-                found = decoder_losses(model.decode(features, prompts), batch.masks[rows, frame], visible[rows])
-                for name, value in found.items():
-                    losses[name] = [value]
-        bank.append(embedded)
-        known, last = known | visible, torch.where(visible[:, None], batch.boxes[:, frame], last)
-    means = {name: torch.stack(values).mean() for name, values in losses.items() if values}
-    nothing = model.temperature * 0
-    return means | {"total": sum((WEIGHTS[name] * value for name, value in means.items()), start=nothing)}
-
-
-def remembered_when(batch: ClipBatch, frame: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """How long ago each frame before this one was, int64 [n, frame], and bool, whether each object's is remembered.
-
-    A clip's time may run slower than it did. In half of the clips nothing of the newest frames is remembered, in half
-    of them the last of what is was long ago, and everywhere some is missing; what was seen at all is never forgotten.
-    """
-    clips, like = int(batch.clip.max()) + 1, batch.boxes
-    chance = uniform((3, clips, 1), like, generator)
-    place = torch.arange(frame, 0, -1, device=like.device)
-    pace, pause = 1 + (chance[0] * PACES).long(), ((2 * chance[1] - 1).clamp_min(0) * PAUSE).long()
-    gap = (2 * chance[2] - 1).clamp_min(0) * (frame - 1)
-    visible = batch.visible[:, :frame]
-    kept = visible & (place > gap)[batch.clip] & (uniform((len(batch.clip), frame), like, generator) > FORGOTTEN)
-    kept = torch.where(kept.any(1, keepdim=True), kept, visible)
-    first = torch.arange(frame, device=like.device) == 0
-    return (place * pace + pause)[batch.clip], torch.where(kept.any(1, keepdim=True), kept, first)
-
-
-def embedded_where(
-    model: SataModel,
-    features: Features,
-    boxes: torch.Tensor,
-    masks: torch.Tensor,
-    source: torch.Tensor,
-    visible: torch.Tensor,
-) -> Embedded:
-    """Embeddings of what is visible, among which alone attention is; zeros for the others."""
-    rows = visible.nonzero()[:, 0]
-    found = model.embed(features, boxes[rows], masks[rows], source[rows])
-    empty = (
-        torch.zeros(len(visible), *part.shape[1:]).to(part) for part in (found.fine, found.queries, found.signature)
-    )
-    return Embedded(
-        *(
-            whole.index_copy(0, rows, part)
-            for whole, part in zip(empty, (found.fine, found.queries, found.signature), strict=True)
-        )
-    )
 
 
 def frame_boxes(batch: ClipBatch) -> list[torch.Tensor]:

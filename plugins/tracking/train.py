@@ -25,10 +25,11 @@ from core.training import TrainingLog, save_state
 
 from .clips import ClipBatch, clip_batch
 from .configuration_sata import SataConfig
+from .identity import identity_losses, sighted
 from .modeling_sata import SataModel
 from .pipeline_sata import SataPipeline
 from .processing_sata import SataProcessor
-from .rollout import crowd_losses, identity_losses, rollout_losses, sighted
+from .rollout import crowd_losses, rollout_losses
 
 DEFAULT_FOLDER = Path(".cache/sata-tiny")
 PROCESS_SEEDS = 1_000_000  # apart; a stage has ten million

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from torch.nn import functional
 
+from .candidates import Candidates, distinct
 from .errors import TrackingError
 from .metric_parts import box_iou
 from .results import FrameInstances, Task, Tracks
-from .session import Candidates, distinct
 
 Associate = Callable[[Sequence[FrameInstances], int, int, Task], Tracks]
 FRAME_RATE = 30.0  # at which the library counts its buffer in frames

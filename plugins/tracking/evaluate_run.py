@@ -9,13 +9,14 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from .baseline import Associate, detections_of
+from .candidates import Candidates
 from .conditions import checked_sensors, scene_options
 from .errors import TrackingError
 from .evaluate_scores import Scores, score_clip
 from .modalities import MODALITIES
 from .results import TASKS, FrameInstances, Task, Tracks
 from .scenes import Scene, generate_scene
-from .session import PROMPTED, Candidates
+from .session import PROMPTED
 
 PromptKind = Literal["mask", "box"]
 Loads = dict[tuple[int, str], np.ndarray]
@@ -102,17 +103,17 @@ class Followed:
 
 
 def watch_detections(session: Any, size: tuple[int, int]) -> list[FrameInstances]:
-    """A list to which the session will add its detections, frame by frame."""
+    """A list to which the session will add its detections, frame by frame, with their masks as drawn in the end."""
     seen: list[FrameInstances] = []
-    if hasattr(session, "detected"):
-        detected = session.detected
+    if hasattr(session, "follow"):
+        follow = session.follow
 
         def watched(*looked: Any) -> Candidates:
-            found = detected(*looked)
-            seen.append(detections_of(found, *size))
+            found = follow(*looked)
+            seen.append(detections_of(found.take(found.detected.nonzero()[:, 0]), *size))
             return found
 
-        session.detected = watched
+        session.follow = watched
     return seen
 
 

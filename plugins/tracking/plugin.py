@@ -35,6 +35,7 @@ SPEC = PluginSpec(
         "processing_sata.py",
         "results.py",
         "tracklets.py",
+        "candidates.py",
         "session_prompts.py",
         "session.py",
         "video_files.py",

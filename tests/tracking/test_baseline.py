@@ -11,11 +11,12 @@ import pytest
 
 from plugins.tracking import baseline
 from plugins.tracking.baseline import ByteTrackSettings, byte_track, byte_trackers, detections_of, tracker_class
+from plugins.tracking.candidates import Candidates
 from plugins.tracking.errors import TrackingError
 from plugins.tracking.evaluate_run import Case, Clips, run_cases, shown
 from plugins.tracking.metrics import hota
 from plugins.tracking.results import FrameInstances, Tracks
-from plugins.tracking.session import Candidates, SataSession
+from plugins.tracking.session import SataSession
 from tests.tracking.clips import mask_frame, rectangle
 from tests.tracking.tiny import tiny_config, tiny_model, wake_experts
 
@@ -67,8 +68,8 @@ class TestDetections:
 
         seen: list[Candidates] = []
         session = SataSession(model, "mots", longest=SIDE)
-        detected = session.detected
-        session.detected = lambda features, tracklets: seen.append(detected(features, tracklets)) or seen[-1]
+        follow = session.follow  # whose candidates have their masks as the session ends with them
+        session.follow = lambda features: seen.append(follow(features)) or seen[-1]
         scene = clips.scene(3, "twins")
         for frame in range(4):
             session.step(shown(case, scene, frame))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from plugins.tracking.candidates import Candidates, alone, distinct, overlap_with_expected
 from plugins.tracking.errors import TrackingError
 from plugins.tracking.scenes import Scene, generate_scene
-from plugins.tracking.session import Candidates, SataSession, alone, distinct, overlap_with_expected
+from plugins.tracking.session import SataSession
 from plugins.tracking.tracklets import Tracklet, banks
 from plugins.tracking.views import make_view, model_size
 from tests.tracking.tiny import tiny_model, wake_experts
@@ -155,7 +156,7 @@ class TestLifecycle:
 
     def test_twins_keep_their_ids_by_where_they_go_if_motion_counts(self, scene):
         def names(weight: float) -> list[list[int]]:
-            session = start("mots", motion_weight=weight)
+            session = start("mot", motion_weight=weight)
             session.model.affinity = lambda candidates, tracklets: torch.eye(
                 len(candidates.fine), len(tracklets.fine)
             ).flip(0)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .boxes import box_iou, boxes_of_masks, widened
-from .decoder import Decoded
+from .boxes import boxes_of_masks, widened
+from .candidates import Candidates, alone, candidates_of, distinct, mask_overlap, overlap_with_expected, unlike
 from .errors import TrackingError
 from .image_processing_sata import LONGEST, SataImageProcessor
 from .matching import assign
@@ -26,8 +26,9 @@ from .results import TASKS, FrameInstances
 from .session_prompts import PROMPTED, Prompt, checked_box, checked_mask, checked_points
 from .tracklets import Tracklet, banks
 
-SAME_MASK = 0.7  # IoU from which two candidates are one
 FIRST_AUTOMATIC_ID = 1
+GLIMPSED = 3  # frames for which an object is shown that is seen where it should be, but not detected
+COVERED = 0.5  # IoU with a detection's mask from which it is that one
 SMALL_SIDE = 256  # pixels; up to here a frame is not worth sharing out
 
 
@@ -37,26 +38,6 @@ class Looked:
 
     size: tuple[int, int]
     features: Features
-
-
-@dataclass
-class Candidates:
-    """What may be an object of this frame: boxes [m, 4], masks [m, h, w] in 0..1, scores [m], and whether new."""
-
-    boxes: torch.Tensor
-    masks: torch.Tensor
-    scores: torch.Tensor
-    detected: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def take(self, rows: torch.Tensor) -> Candidates:
-        return Candidates(self.boxes[rows], self.masks[rows], self.scores[rows], self.detected[rows])
-
-    @classmethod
-    def joined(cls, parts: list[Candidates]) -> Candidates:
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
 @dataclass
@@ -225,25 +206,29 @@ class SataSession:
     def follow(self, features: Features) -> Candidates:
         """Candidates, their embeddings, the matching, and what comes of it; returns the candidates.
 
-        Detections are what MOT and MOTS go by. Where objects were prompted for, which may be of no kind that is
-        detected, the masks carried on from the frame before come after them (section 3.3).
+        Detections are what MOT and MOTS go by; their masks are drawn again by what is remembered of the objects that
+        they turn out to be. Where objects were prompted for, which may be of no kind that is detected, the masks
+        carried on from the frame before come after them (section 3.3).
         """
         config = self.model.config
         tracklets = list(self.tracklets.values())
+        for tracklet in tracklets:
+            tracklet.glimpse = None
         remembered = self.model.recall(*banks(tracklets, self.frame)) if tracklets else None
         found = [self.detected(features, tracklets)]
         if remembered is not None and self.task in PROMPTED:
             found.append(self.propagated(features, tracklets, remembered))
         candidates = distinct(Candidates.joined(found))
-        embedded = None
+        embedded = self.embedded(features, candidates)
         matched: dict[int, int] = {}
-        if len(candidates):
-            source = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.boxes.device)
-            embedded = self.model.embed(features, candidates.boxes, candidates.masks, source)
-            if remembered is not None:
+        if remembered is not None:
+            if embedded is not None:
                 score = self.model.affinity(embedded, remembered)
                 score = score + config.motion_weight * overlap_with_expected(candidates, tracklets)
                 matched = dict(assign(score, config.match_threshold))
+            if self.task not in PROMPTED:
+                candidates = self.drawn_again(features, candidates, tracklets, remembered, matched)
+                embedded = self.embedded(features, candidates)
         for row, column in matched.items():
             assert embedded is not None
             self.update(tracklets[column], candidates, embedded, row)
@@ -255,6 +240,53 @@ class SataSession:
         if self.task not in PROMPTED and embedded is not None:
             self.begin_detected(candidates, embedded, matched)
         return candidates
+
+    def embedded(self, features: Features, candidates: Candidates) -> Embedded | None:
+        """What candidates look like, each beside the others; None where there are none."""
+        if not len(candidates):
+            return None
+        source = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.boxes.device)
+        return self.model.embed(features, candidates.boxes, candidates.masks, source)
+
+    def drawn_again(
+        self,
+        features: Features,
+        candidates: Candidates,
+        tracklets: list[Tracklet],
+        remembered: Embedded,
+        matched: Mapping[int, int],
+    ) -> Candidates:
+        """The candidates, those that were matched with masks by what is remembered: where two that look alike touch,
+        a box alone does not say which of them is meant.
+
+        An object that was not detected, but was lately, is looked for in the same way where it should be; one that is
+        seen there is shown, for a few frames, without a say in where it is going or how it looks.
+        """
+        lost = [
+            column
+            for column, tracklet in enumerate(tracklets)
+            if column not in matched.values() and tracklet.missed < GLIMPSED
+        ]
+        columns = [*matched.values(), *lost]
+        if not columns:
+            return candidates
+        rows = list(matched)
+        boxes = torch.cat([candidates.boxes[rows], *(tracklets[column].expected_box()[None] for column in lost)])
+        source = torch.zeros(len(columns), dtype=torch.int64, device=boxes.device)
+        again = torch.ones(len(columns), dtype=torch.bool, device=boxes.device)
+        memory = remembered.memory()[columns]
+        decoded = self.model.decode(features, Prompts(source, boxes, again, memory=memory))
+        drawn = candidates_of(decoded, 0.0, every_mask=False)
+        there = (drawn.masks > 0.5).any(2).any(1)
+        masks = candidates.masks.clone()
+        masks[rows] = torch.where(there[: len(rows), None, None], drawn.masks[: len(rows)], masks[rows])
+        sure = decoded.affinity[:, 0].sigmoid() > self.model.config.mask_affinity_threshold
+        alike = mask_overlap(drawn.masks, masks) > COVERED
+        seen = there & (decoded.presence > 0) & sure & ~alike.any(1)
+        for place, column in enumerate(lost, len(rows)):
+            if seen[place]:
+                tracklets[column].glimpsed(drawn.boxes[place], drawn.masks[place], float(drawn.scores[place]))
+        return replace(candidates, masks=masks)
 
     def propagated(self, features: Features, tracklets: list[Tracklet], remembered: Embedded) -> Candidates:
         """Masks of what is tracked, and of what looks like it: those above both thresholds (section 3.3)."""
@@ -361,14 +393,14 @@ class SataSession:
         """What is reported of this frame. A single object that is lost is held, and marked stale."""
         assert self.size is not None
         height, width = self.size
-        shown = [each for each in self.tracklets.values() if each.missed == 0 or self.task == "sot"]
+        shown = [each for each in self.tracklets.values() if each.visible or self.task == "sot"]
         if not shown:
             return FrameInstances.empty((height, width) if self.task in ("vos", "mots") else None)
         shown.sort(key=lambda tracklet: tracklet.id)
         masks = torch.stack([tracklet.mask for tracklet in shown])[:, None]
         full = alone(functional.interpolate(masks, (height, width), mode="bilinear", align_corners=False)[:, 0])
         sides = torch.tensor([width, height, width, height], dtype=torch.float32)
-        boxes = torch.stack([tracklet.box for tracklet in shown]).cpu() * sides
+        boxes = torch.stack([each.box if each.glimpse is None else each.glimpse for each in shown]).cpu() * sides
         with_masks = self.task in ("vos", "mots")
         if with_masks:
             tight = boxes_of_masks(full).cpu() * sides
@@ -378,17 +410,8 @@ class SataSession:
             boxes.numpy().astype(np.float32),
             full.cpu().numpy() if with_masks else None,
             np.array([tracklet.score for tracklet in shown], np.float32),
-            np.array([tracklet.missed > 0 for tracklet in shown]),
+            np.array([not tracklet.visible for tracklet in shown]),
         )
-
-
-def alone(masks: torch.Tensor) -> torch.Tensor:
-    """Masks [n, h, w] in 0..1 cut at one half to bool, each pixel the one's whose mask is surest of it.
-
-    `FrameInstances.disjoint`, which has the cut masks alone, can only leave it to the better instance.
-    """
-    numbers = torch.arange(len(masks), device=masks.device)[:, None, None]
-    return (masks > 0.5) & (masks.argmax(0)[None] == numbers)
 
 
 def checked_modalities(names: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
@@ -400,55 +423,3 @@ def checked_modalities(names: Iterable[str], known: tuple[str, ...]) -> tuple[st
     if len(set(found)) < len(found):
         raise TrackingError(f"modalities names {', '.join(found)}: name each once")
     return found
-
-
-def candidates_of(decoded: Decoded, threshold: float, *, every_mask: bool) -> Candidates:
-    """The decoder's masks as candidates: those of what is there and whose affinity is above the threshold."""
-    count = decoded.masks.shape[1] if every_mask else 1
-    logits = decoded.masks[:, :count].flatten(0, 1)
-    affinity = decoded.affinity[:, :count].sigmoid().flatten()
-    presence = decoded.presence.repeat_interleave(count)
-    kept = (presence > 0) & (affinity > threshold) if every_mask else torch.ones_like(presence, dtype=torch.bool)
-    kept = kept & ((logits > 0).any(2).any(1) | (not every_mask))
-    logits, scores = logits[kept], (affinity * presence.sigmoid())[kept]
-    boxes = boxes_of_masks(logits > 0)
-    return Candidates(boxes, logits.sigmoid(), scores, torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device))
-
-
-def mask_overlap(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """IoU of all pairs of masks [m, h, w] and [n, h, w] in 0..1, cut at one half: [m, n]."""
-    one, two = ((masks > 0.5).flatten(1).float() for masks in (first, second))
-    shared = one @ two.T
-    return shared / (one.sum(1)[:, None] + two.sum(1)[None] - shared).clamp_min(1)
-
-
-def overlap_with_expected(candidates: Candidates, tracklets: list[Tracklet]) -> torch.Tensor:
-    """IoU of each candidate's box with where each tracklet should be, [m, n]; 0 for one lost for too long to say."""
-    expected = torch.stack([tracklet.expected_box() for tracklet in tracklets])
-    known = torch.tensor([tracklet.foreseen for tracklet in tracklets], device=expected.device)
-    return box_iou(candidates.boxes, expected) * known
-
-
-def unlike(candidates: Candidates, known: Candidates) -> torch.Tensor:
-    """The rows int64 of the candidates that cover other pixels than all that is known."""
-    return (mask_overlap(candidates.masks, known.masks) <= SAME_MASK).all(1).nonzero()[:, 0]
-
-
-def distinct(candidates: Candidates) -> Candidates:
-    """Without those that cover the same pixels as one before them."""
-    overlap = mask_overlap(candidates.masks, candidates.masks).tolist()
-    total = (candidates.masks > 0.5).flatten(1).sum(1).tolist()
-    kept: list[int] = []
-    detected = candidates.detected.clone()
-    scores = candidates.scores.clone()
-    for row in range(len(candidates)):
-        if total[row] == 0:
-            continue
-        same = [other for other in kept if overlap[row][other] > SAME_MASK]
-        if same:
-            detected[same[0]] |= candidates.detected[row]
-            scores[same[0]] = torch.maximum(scores[same[0]], candidates.scores[row])
-        else:
-            kept.append(row)
-    rows = torch.tensor(kept, dtype=torch.int64, device=candidates.boxes.device)
-    return Candidates(candidates.boxes, candidates.masks, scores, detected).take(rows)

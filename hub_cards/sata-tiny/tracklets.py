@@ -22,6 +22,7 @@ class Tracklet:
         score: the last candidate's, 0..1.
         fine, queries: the newest `memory_frames` embeddings, [d] and [q, d] each; `frames` when each was seen.
         missed: frames since it was last matched.
+        glimpse: the box [4] of the mask that was made out in this frame, where it was not matched.
     """
 
     id: int
@@ -34,6 +35,7 @@ class Tracklet:
     queries: list[torch.Tensor] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
     missed: int = 0
+    glimpse: torch.Tensor | None = None
     sightings: int = 1
 
     def __post_init__(self) -> None:
@@ -44,6 +46,15 @@ class Tracklet:
     def foreseen(self) -> bool:
         """Whether it was seen lately enough to say where it should be now."""
         return self.missed < EXTRAPOLATED
+
+    @property
+    def visible(self) -> bool:
+        """Whether it was found or made out in this frame."""
+        return self.missed == 0 or self.glimpse is not None
+
+    def glimpsed(self, box: torch.Tensor, mask: torch.Tensor, score: float) -> None:
+        """Note that it was made out in this frame; where it is going and how it looks stay as they were."""
+        self.glimpse, self.mask, self.score = box, mask, score
 
     def expected_box(self) -> torch.Tensor:
         """Where it should be now, at constant velocity and size; a lost one goes on for a while, then waits."""

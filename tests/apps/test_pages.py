@@ -10,7 +10,7 @@ import pytest
 
 from apps.pages import mount_page, mount_pages
 from apps.shell import build_single, build_suite
-from core.registry import CatalogueEntry, PluginFailure, PluginSpec
+from core.registry import CatalogueEntry, PluginFailure, PluginSpec, entries
 
 SOURCE = """
 import gradio as gr
@@ -96,3 +96,15 @@ def test_the_suite_offers_the_endpoints_of_every_page_that_works_and_no_other(en
 def test_a_page_alone_offers_the_same_endpoints_as_in_the_suite(entry) -> None:
     alone = build_single(mount_page(entry("one", "works")))
     assert endpoints(alone) == {"/one_shout"}
+
+
+def test_no_event_of_the_suite_makes_others_dear():
+    """Gradio writes what an event shows progress on, with all that is inside, anew at every later event."""
+    blocks = build_suite(mount_pages(entries()))
+    config = blocks.get_config_file()
+    kinds = {each["id"]: each["type"] for each in config["components"]}
+    events = [each for each in config["dependencies"] if each["backend_fn"] and each["api_visibility"] == "private"]
+    assert len(events) > 20
+    for event in events:
+        watched = event["outputs"] if event["show_progress_on"] is None else event["show_progress_on"]
+        assert watched == [], (event["targets"], [kinds[id] for id in watched])

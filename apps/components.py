@@ -10,8 +10,9 @@ from core.jobs import Job
 from core.registry import PluginFailure
 
 # For events: no progress over what they change. With `show_progress` alone Gradio still keeps a status for each of
-# them and writes all of those anew at every event of the page, which was a third of what opening it cost.
+# them and writes all of those anew at every event of the page.
 NO_PROGRESS: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": []}
+QUIET: dict[str, Any] = {"api_visibility": "private", **NO_PROGRESS}  # for events that are no endpoint either
 STATUS_WORDS = {
     "waiting": "Waiting",
     "running": "Running",

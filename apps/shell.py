@@ -13,7 +13,7 @@ import typer
 
 from apps import about
 from apps.address import DEFAULT_HOST, DEFAULT_PORT, Host, Port
-from apps.components import NO_PROGRESS, readout, unavailable
+from apps.components import QUIET, readout, unavailable
 from apps.pages import Page, mount_page
 from apps.server import serve
 from core.errors import QuartetError
@@ -70,7 +70,7 @@ def frame(title: str, tagline: str) -> Generator[gr.Blocks]:
         gr.HTML(MASTHEAD.format(title=escape(title), tagline=escape(tagline)), elem_id="masthead")
         runtime = gr.HTML(checking, elem_id="runtime")
         # In a load event, not here: start-up does not wait for torch.
-        blocks.load(runtime_readout, None, runtime, api_visibility="private", **NO_PROGRESS)
+        blocks.load(runtime_readout, None, runtime, **QUIET)
         yield blocks
 
 

@@ -13,7 +13,7 @@ from apps.attribution.following import progress
 from apps.attribution.links import linked_job_of
 from apps.attribution.model_work import EMBEDDED, MIXTURES, MODEL_DOWNLOADS, ModelRequest, planted_rows, submit
 from apps.attribution.work import SLUG
-from apps.components import NO_PROGRESS
+from apps.components import NO_PROGRESS, QUIET
 from apps.job_pages import POLL_SECONDS, find_job, remember_job, shown_errors, stop_job
 from core.jobs import Job
 from core.registry import load_object
@@ -57,9 +57,9 @@ def build_model_tab(page: gr.Blocks) -> None:
         api_name="attribution_model_explain",
         **NO_PROGRESS,
     )
-    inputs.stop.click(_stop, job_id, None, api_visibility="private", **NO_PROGRESS, queue=False)
+    inputs.stop.click(_stop, job_id, None, **QUIET, queue=False)
 
-    page.load(linked_job_of("model"), None, job_id, api_visibility="private", **NO_PROGRESS)
+    page.load(linked_job_of("model"), None, job_id, **QUIET)
     job_id.change(None, job_id, None, js=remember_job(SLUG), api_visibility="private")
     job_id.change(None, job_id, None, js=OPEN_TAB, api_visibility="private")
 
@@ -71,8 +71,7 @@ def build_model_tab(page: gr.Blocks) -> None:
         poll,
         [job_id, shown, *results.costs],
         outputs,
-        api_visibility="private",
-        **NO_PROGRESS,
+        **QUIET,
         concurrency_limit=8,  # it only looks
     )
     gr.on(
@@ -80,8 +79,7 @@ def build_model_tab(page: gr.Blocks) -> None:
         _cards_again,
         [job_id, *results.costs],
         results.cards,
-        api_visibility="private",
-        **NO_PROGRESS,
+        **QUIET,
     )
 
 

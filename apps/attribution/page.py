@@ -14,7 +14,7 @@ from apps.attribution.links import linked_job_of
 from apps.attribution.model_page import build_model_tab
 from apps.attribution.playground import build_playground
 from apps.attribution.work import DOWNLOADS, EXAMPLES, SLUG, Columns, Request, Settings, input_error, submit
-from apps.components import NO_PROGRESS, note
+from apps.components import NO_PROGRESS, QUIET, note
 from apps.job_pages import POLL_SECONDS, find_job, job_state, remember_job, shown_errors, stop_job
 from core.jobs import Job
 from core.registry import load_object
@@ -63,18 +63,16 @@ def _build_analysis(page: gr.Blocks) -> None:
         poll,
         [job_id, shown, *results.costs],
         outputs,
-        api_visibility="private",
-        **NO_PROGRESS,
+        **QUIET,
         concurrency_limit=8,  # it only looks; one visitor's poll need not wait for another's
     )
-    page.load(linked_job_of("data"), None, job_id, api_visibility="private", **NO_PROGRESS)
+    page.load(linked_job_of("data"), None, job_id, **QUIET)
     gr.on(
         [cost.change for cost in results.costs],
         _cards_again,
         [job_id, *results.costs],
         results.cards,
-        api_visibility="private",
-        **NO_PROGRESS,
+        **QUIET,
     )
     gr.api(attribution_result, api_name="attribution_result", queue=False)
     gr.api(attribution_stop, api_name="attribution_stop", queue=False)
@@ -216,13 +214,12 @@ def _connect(inputs: _Inputs, job_id: gr.Textbox, outputs: list[Any]) -> None:
         api_name="attribution_explain",
         **NO_PROGRESS,
     )
-    inputs.stop.click(_stop, job_id, None, api_visibility="private", **NO_PROGRESS, queue=False)
+    inputs.stop.click(_stop, job_id, None, **QUIET, queue=False)
     inputs.file.change(
         _look_at_file,
         inputs.file,
         [inputs.found, *inputs.columns],
-        api_visibility="private",
-        **NO_PROGRESS,
+        **QUIET,
     )
 
 

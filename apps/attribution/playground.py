@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 
 from apps.attribution import views
-from apps.components import NO_PROGRESS, note, table
+from apps.components import QUIET, note, table
 from core.registry import load_object
 
 SLUG = "attribution"
@@ -58,8 +58,7 @@ def build_playground(tab: gr.Tab) -> None:
     # The solver runs here and not in a job: what computes shares one queue with what else computes.
     quiet = {
         "concurrency_id": "accelerator",
-        "api_visibility": "private",
-        **NO_PROGRESS,
+        **QUIET,
         "trigger_mode": "always_last",
     }
     # Filled when somebody opens the tab, not when the app opens.

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.components import NO_PROGRESS, job_status, note
+from apps.components import NO_PROGRESS, QUIET, job_status, note
 from apps.job_pages import POLL_SECONDS, find_job, linked_job, remember_job
 from apps.sparse_video import plots, views
 from apps.sparse_video.endpoints import (
@@ -51,7 +51,7 @@ def build_page() -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 results = _Results()
         _connect(inputs, results, job_id, shown, timer)
-        page.load(linked_job(SLUG), None, job_id, api_visibility="private", **NO_PROGRESS)
+        page.load(linked_job(SLUG), None, job_id, **QUIET)
         _offer_endpoints()
     return page
 
@@ -223,8 +223,8 @@ def _connect(inputs: _Inputs, results: _Results, job_id: gr.Textbox, shown: gr.S
         concurrency_id="accelerator",
     )
     for button, text in zip(inputs.examples, EXAMPLES, strict=True):
-        button.click(lambda text=text: text, None, inputs.prompt, api_visibility="private", **NO_PROGRESS)
-    inputs.stop.click(_stop, job_id, None, api_visibility="private", **NO_PROGRESS, queue=False)
+        button.click(lambda text=text: text, None, inputs.prompt, **QUIET)
+    inputs.stop.click(_stop, job_id, None, **QUIET, queue=False)
     job_id.change(None, job_id, None, js=remember_job(SLUG), api_visibility="private")
 
     def poll(job: str, already: str, price: float | None) -> list[Any]:
@@ -235,16 +235,14 @@ def _connect(inputs: _Inputs, results: _Results, job_id: gr.Textbox, shown: gr.S
         poll,
         [job_id, shown, results.price],
         [results.promise, results.status, timer, shown, results.live, *results.components],
-        api_visibility="private",
-        **NO_PROGRESS,
+        **QUIET,
         concurrency_limit=8,  # it only looks; one visitor's poll need not wait for another's
     )
     results.price.change(
         _costs_again,
         [job_id, results.price],
         [results.cards, results.cost],
-        api_visibility="private",
-        **NO_PROGRESS,
+        **QUIET,
     )
 
 

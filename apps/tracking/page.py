@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.components import NO_PROGRESS, note
+from apps.components import QUIET, note
 from apps.job_pages import linked_job, remember_job
 from apps.tracking.drawing import colour_of
 from apps.tracking.endpoints import (
@@ -69,8 +69,8 @@ def build_page() -> gr.Blocks:
                 stage = _Stage()
                 results = Results()
         _connect(inputs, stage, results, job_id, shown, timer)
-        page.load(_first_look, inputs.source, stage.looked, api_visibility="private", **NO_PROGRESS)
-        page.load(linked_job(SLUG), None, job_id, api_visibility="private", **NO_PROGRESS)
+        page.load(_first_look, inputs.source, stage.looked, **QUIET)
+        page.load(linked_job(SLUG), None, job_id, **QUIET)
         _offer_endpoints()
     return page
 
@@ -169,7 +169,6 @@ class _Stage:
 def _connect(
     inputs: _Inputs, stage: _Stage, results: Results, job_id: gr.Textbox, shown: gr.State, timer: gr.Timer
 ) -> None:
-    quiet: dict[str, Any] = {"api_visibility": "private", **NO_PROGRESS}
     inputs.run.click(
         _run,
         [
@@ -187,23 +186,23 @@ def _connect(
         ],
         job_id,
         concurrency_id="accelerator",
-        **quiet,
+        **QUIET,
     )
-    inputs.stop.click(_stop, job_id, None, queue=False, **quiet)
+    inputs.stop.click(_stop, job_id, None, queue=False, **QUIET)
     inputs.kind.change(
         lambda kind: [gr.update(visible=(kind == GENERATED) is generated) for generated in (True, False, True)],
         inputs.kind,
         [inputs.generated, inputs.own, stage.true_boxes],
-        **quiet,
+        **QUIET,
     )
     changes = [each.change for each in inputs.source]
-    gr.on(changes, _first_look, inputs.source, stage.looked, trigger_mode="always_last", **quiet)
+    gr.on(changes, _first_look, inputs.source, stage.looked, trigger_mode="always_last", **QUIET)
     # Another clip, or "draw again": back from the result to the first frame.
     back = [stage.box, results.live, results.status, results.box]
-    gr.on([*(each.input for each in inputs.typed), results.again.click], _back, None, back, **quiet)
-    stage.true_boxes.click(_first_look, inputs.source, stage.looked, **quiet)
-    inputs.task.change(_hint, inputs.task, stage.hint, **quiet)
-    results.switches.input(_switch, [job_id, results.switches], None, queue=False, **quiet)
+    gr.on([*(each.input for each in inputs.typed), results.again.click], _back, None, back, **QUIET)
+    stage.true_boxes.click(_first_look, inputs.source, stage.looked, **QUIET)
+    inputs.task.change(_hint, inputs.task, stage.hint, **QUIET)
+    results.switches.input(_switch, [job_id, results.switches], None, queue=False, **QUIET)
     job_id.change(None, job_id, None, js=remember_job(SLUG), api_visibility="private")
 
     def poll(job: str, already: str) -> list[Any]:
@@ -215,7 +214,7 @@ def _connect(
         [job_id, shown],
         [stage.box, results.status, timer, shown, results.live, results.switches, *results.components],
         concurrency_limit=8,  # it only looks; one visitor's poll need not wait for another's
-        **quiet,
+        **QUIET,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from apps.address import ON_A_SPACE
-from apps.components import NO_PROGRESS, note
+from apps.components import QUIET, note
 from apps.job_pages import linked_job, remember_job
 from apps.ui_action.cells import BEGIN_WITH, CELLS_SCRIPT, cells, first_look
 from apps.ui_action.controls import default_controls
@@ -73,12 +73,11 @@ def build_page() -> gr.Blocks:
         with gr.Accordion("Replay a trace", open=False, elem_id="ui-action-replayer"):
             build_replay()
         _connect(inputs, buttons, results, job_id, shown, question, timer)
-        quiet: dict[str, Any] = {"api_visibility": "private", **NO_PROGRESS}
-        page.load(lambda: gr.HTML(games=cells()), None, inputs.cell, **quiet)
-        page.load(first_look, inputs.look, results.first, **quiet)
-        page.load(show_parsed, parsed_from, parsed, **quiet)
-        page.load(_browser_note, None, inputs.no_browser, **quiet)
-        page.load(linked_job(SLUG), None, job_id, **quiet)
+        page.load(lambda: gr.HTML(games=cells()), None, inputs.cell, **QUIET)
+        page.load(first_look, inputs.look, results.first, **QUIET)
+        page.load(show_parsed, parsed_from, parsed, **QUIET)
+        page.load(_browser_note, None, inputs.no_browser, **QUIET)
+        page.load(linked_job(SLUG), None, job_id, **QUIET)
         _offer_endpoints()
     return page
 
@@ -197,19 +196,18 @@ def _connect(
     question: gr.State,
     timer: gr.Timer,
 ) -> None:
-    quiet: dict[str, Any] = {"api_visibility": "private", **NO_PROGRESS}
     for button, handler in ((buttons.run, _run), (buttons.step, _step), (buttons.across, _across)):
-        button.click(handler, [job_id, *inputs.given], job_id, concurrency_id="accelerator", **quiet)
-    buttons.stop.click(_stop, job_id, None, queue=False, **quiet)
+        button.click(handler, [job_id, *inputs.given], job_id, concurrency_id="accelerator", **QUIET)
+    buttons.stop.click(_stop, job_id, None, queue=False, **QUIET)
     inputs.player.change(
-        lambda player: gr.update(visible=player == "endpoint"), inputs.player, inputs.endpoint, **quiet
+        lambda player: gr.update(visible=player == "endpoint"), inputs.player, inputs.endpoint, **QUIET
     )
     # Another game: back from the result to its first screen.
     changes = [inputs.cell.change, inputs.seed.input, inputs.adversarial.input]
     back = [results.first, results.status, results.live, results.box]
-    gr.on(changes, _look, inputs.look, back, trigger_mode="always_last", **quiet)
-    results.allow.click(_allow, [job_id, question], None, queue=False, **quiet)
-    results.refuse.click(_refuse, [job_id, question], None, queue=False, **quiet)
+    gr.on(changes, _look, inputs.look, back, trigger_mode="always_last", **QUIET)
+    results.allow.click(_allow, [job_id, question], None, queue=False, **QUIET)
+    results.refuse.click(_refuse, [job_id, question], None, queue=False, **QUIET)
     job_id.change(None, job_id, None, js=remember_job(SLUG), api_visibility="private")
 
     def poll(job: str, already: str) -> list[Any]:
@@ -221,7 +219,7 @@ def _connect(
         [job_id, shown],
         [results.first, results.status, timer, shown, question, results.question, results.live, *results.components],
         concurrency_limit=8,  # it only looks; one visitor's poll need not wait for another's
-        **quiet,
+        **QUIET,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.components import NO_PROGRESS, html_table, note, sentence
+from apps.components import QUIET, html_table, note, sentence
 from apps.ui_action.marks import marks
 from apps.ui_action.parts import input_error, part
 from apps.ui_action.turns import marks_of
@@ -86,8 +86,7 @@ def build_parser() -> tuple[list[Any], gr.HTML]:
         answer,
         trigger_mode="always_last",
         concurrency_limit=8,
-        api_visibility="private",
-        **NO_PROGRESS,
+        **QUIET,
     )
     return given, answer
 

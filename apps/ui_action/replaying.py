@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.components import NO_PROGRESS, html_table, note, readout
+from apps.components import QUIET, html_table, note, readout
 from apps.ui_action.parts import input_error, part
 from apps.ui_action.request import PLATFORMS, TASKS
 from apps.ui_action.uploads import unpack
@@ -79,7 +79,7 @@ def build_replay() -> None:
         elem_id="ui-action-trace",
     )
     answer = gr.HTML("", elem_id="ui-action-replayed")
-    button.upload(show_replayed, button, answer, api_visibility="private", **NO_PROGRESS, concurrency_limit=2)
+    button.upload(show_replayed, button, answer, **QUIET, concurrency_limit=2)
 
 
 def show_replayed(files: Sequence[str] | None) -> str:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from .boxes import boxes_of_masks, widened
 from .candidates import Candidates, alone, candidates_of, distinct, mask_overlap, overlap_with_expected, unlike
+from .decoder import Decoded
 from .errors import TrackingError
 from .image_processing_sata import LONGEST, SataImageProcessor
 from .matching import assign
@@ -228,7 +229,7 @@ class SataSession:
                 matched = dict(assign(score, config.match_threshold))
             if self.task not in PROMPTED:
                 candidates = self.drawn_again(features, candidates, tracklets, remembered, matched)
-                embedded = self.embedded(features, candidates)
+                embedded = self.embedded(features, candidates) if matched else embedded
         for row, column in matched.items():
             assert embedded is not None
             self.update(tracklets[column], candidates, embedded, row)
@@ -272,10 +273,7 @@ class SataSession:
             return candidates
         rows = list(matched)
         boxes = torch.cat([candidates.boxes[rows], *(tracklets[column].expected_box()[None] for column in lost)])
-        source = torch.zeros(len(columns), dtype=torch.int64, device=boxes.device)
-        again = torch.ones(len(columns), dtype=torch.bool, device=boxes.device)
-        memory = remembered.memory()[columns]
-        decoded = self.model.decode(features, Prompts(source, boxes, again, memory=memory))
+        decoded = self.decoded(features, boxes, remembered.memory()[columns])
         drawn = candidates_of(decoded, 0.0, every_mask=False)
         there = (drawn.masks > 0.5).any(2).any(1)
         masks = candidates.masks.clone()
@@ -288,13 +286,16 @@ class SataSession:
                 tracklets[column].glimpsed(drawn.boxes[place], drawn.masks[place], float(drawn.scores[place]))
         return replace(candidates, masks=masks)
 
+    def decoded(self, features: Features, boxes: torch.Tensor, memory: torch.Tensor | None = None) -> Decoded:
+        """Masks of what is in boxes [n, 4]: of whatever it is, or of what the memory [n, 1 + q, d] is of."""
+        source = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+        carried = torch.full((len(boxes),), memory is not None, device=boxes.device)
+        return self.model.decode(features, Prompts(source, boxes, carried, memory=memory))
+
     def propagated(self, features: Features, tracklets: list[Tracklet], remembered: Embedded) -> Candidates:
         """Masks of what is tracked, and of what looks like it: those above both thresholds (section 3.3)."""
         boxes = torch.stack([tracklet.expected_box() for tracklet in tracklets])
-        count = len(tracklets)
-        source = torch.zeros(count, dtype=torch.int64, device=boxes.device)
-        carried = torch.ones(count, dtype=torch.bool, device=boxes.device)
-        decoded = self.model.decode(features, Prompts(source, boxes, carried, memory=remembered.memory()))
+        decoded = self.decoded(features, boxes, remembered.memory())
         return candidates_of(decoded, self.model.config.mask_affinity_threshold, every_mask=True)
 
     def detected(self, features: Features, tracklets: list[Tracklet]) -> Candidates:
@@ -304,13 +305,8 @@ class SataSession:
         """
         recent = [tracklet.expected_box() for tracklet in tracklets if tracklet.foreseen]
         (found,) = self.model.detect(features, [torch.stack(recent)] if recent else None)
-        count = len(found.boxes)
-        device = found.boxes.device
-        source = torch.zeros(count, dtype=torch.int64, device=device)
-        drawn = torch.zeros(count, dtype=torch.bool, device=device)
         wide = widened(found.boxes, 1 + self.model.config.box_margin)
-        decoded = self.model.decode(features, Prompts(source, wide, drawn))
-        refined = candidates_of(decoded, 0.0, every_mask=False)
+        refined = candidates_of(self.decoded(features, wide), 0.0, every_mask=False)
         return Candidates(found.boxes, refined.masks, found.scores, torch.ones_like(refined.detected))
 
     def update(self, tracklet: Tracklet, candidates: Candidates, embedded: Embedded, row: int) -> None:
@@ -345,8 +341,8 @@ class SataSession:
         asked = Candidates.joined([self.prompted(prompt, features) for prompt in due])
         rest = others.take(unlike(others, asked))
         everything = Candidates.joined([asked, rest])
-        source = torch.zeros(len(everything), dtype=torch.int64, device=everything.boxes.device)
-        embedded = self.model.embed(features, everything.boxes, everything.masks, source)
+        embedded = self.embedded(features, everything)
+        assert embedded is not None  # something was asked for
         for row, prompt in enumerate(due):
             self.begin(prompt.id, everything, embedded, row)
         self.prompts = [prompt for prompt in self.prompts if prompt not in due]

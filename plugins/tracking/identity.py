@@ -14,7 +14,7 @@ from .clips import ClipBatch
 from .losses import decoder_losses
 from .modeling_sata import Embedded, Features, SataModel
 from .prompts import Prompts
-from .rollout import DRIFT, JITTER, WEIGHTS, candidate_masks, gathered, jittered, matching_loss, uniform
+from .rollout import DRIFT, JITTER, WEIGHTS, candidate_masks, gathered, jittered, matching_loss, or_the_first, uniform
 
 AT_ONCE = 6  # frames
 PACES = 4  # times as slow as it was, at most
@@ -98,8 +98,7 @@ def remembered_when(batch: ClipBatch, frame: int, generator: torch.Generator) ->
     visible = batch.visible[:, :frame]
     kept = visible & (place > gap)[batch.clip] & (uniform((len(batch.clip), frame), like, generator) > FORGOTTEN)
     kept = torch.where(kept.any(1, keepdim=True), kept, visible)
-    first = torch.arange(frame, device=like.device) == 0
-    return (place * pace + pause)[batch.clip], torch.where(kept.any(1, keepdim=True), kept, first)
+    return (place * pace + pause)[batch.clip], or_the_first(kept)
 
 
 def embedded_where(
@@ -113,12 +112,8 @@ def embedded_where(
     """Embeddings of what is visible, among which alone attention is; zeros for the others."""
     rows = visible.nonzero()[:, 0]
     found = model.embed(features, boxes[rows], masks[rows], source[rows])
-    empty = (
-        torch.zeros(len(visible), *part.shape[1:]).to(part) for part in (found.fine, found.queries, found.signature)
-    )
-    return Embedded(
-        *(
-            whole.index_copy(0, rows, part)
-            for whole, part in zip(empty, (found.fine, found.queries, found.signature), strict=True)
-        )
-    )
+
+    def filled(part: torch.Tensor) -> torch.Tensor:
+        return part.new_zeros(len(visible), *part.shape[1:]).index_copy(0, rows, part)
+
+    return Embedded(filled(found.fine), filled(found.queries), filled(found.signature))

@@ -222,10 +222,14 @@ def candidate_masks(logits: torch.Tensor, truth: torch.Tensor, generator: torch.
 
 def recalled(model: SataModel, bank: list[Embedded], seen: list[torch.Tensor]) -> Embedded:
     """What n tracklets remember of the frames in which they were visible; of one never visible, its first frame."""
-    when = torch.stack(seen, 1)
-    when = torch.where(when.any(1, keepdim=True), when, torch.arange(when.shape[1], device=when.device) == 0)
+    when = or_the_first(torch.stack(seen, 1))
     age = torch.arange(len(bank), 0, -1, device=when.device).expand(len(when), -1)
     return model.recall(*gathered(bank), age, when)
+
+
+def or_the_first(when: torch.Tensor) -> torch.Tensor:
+    """Of n objects in t frames, bool [n, t]; the first frame alone where there is none."""
+    return torch.where(when.any(1, keepdim=True), when, torch.arange(when.shape[1], device=when.device) == 0)
 
 
 def gathered(bank: list[Embedded]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -86,7 +86,7 @@ TRAINED_ON = replace(STAGES[-1], rates=(5e-4, 3e-5))  # what a checkpoint is tra
 HEADS = replace(STAGES[-1], name="heads", rates=(1.5e-3, 5e-4), heads_only=True)
 IDENTITY = Stage(  # mostly by what tells twins apart
     "identity", 1.0, True, 6, 8, SIDE, (1e-3, 1e-4), twins=0.75, stride=4,
-    heads_only=True, identity=True, sensors=(0.1, 0.45, 0.3, 0.15),
+    identity=True, sensors=(0.1, 0.45, 0.3, 0.15),
 )  # fmt: skip
 
 
